@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DG_CODEC_STREAM_H
+#define DG_CODEC_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+/* codec_stream: expand a zstd stream that someone else made, a piece at a time.
+ *
+ * Takes any number of frames one after the other, skippable ones too, as zstd -d does.
+ * Memory: the window a frame asks for, at most 2^window_log_max bytes, and about 0.3 MiB.
+ * Threads: one at a time. */
+
+struct codec_stream;
+
+/* RC_NOMEM. */
+enum rc codec_stream_open(int window_log_max, struct codec_stream **out, struct err *err);
+/* NULL is allowed. */
+void codec_stream_free(struct codec_stream *s);
+
+/* Expand from *src, which is moved over what was taken, until src_len is used up or dst is full;
+ * *got says what is in dst. When it gave less than dst_cap and all was taken, it wants more.
+ * RC_CORRUPT, whose detail says why: these bytes are no zstd, are damaged, or ask for a larger
+ * window; the stream is unusable then. */
+enum rc codec_stream_expand(struct codec_stream *s, const uint8_t **src, size_t *src_len,
+	uint8_t *dst, size_t dst_cap, size_t *got, struct err *err);
+
+/* Whether what was taken so far ends with the end of a frame, all of it given out. */
+bool codec_stream_is_whole(const struct codec_stream *s);
+
+#endif
