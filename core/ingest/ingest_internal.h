@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DG_INGEST_INTERNAL_H
+#define DG_INGEST_INTERNAL_H
+
+/* What the files of core/ingest share with each other and nobody else. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "bloom.h"
+#include "db_chunk.h"
+#include "ingest.h"
+#include "known.h"
+#include "pack_writer.h"
+#include "ring.h"
+#include "slab.h"
+
+#define BLOCK_CHUNKS_MAX  4096
+#define BLOCK_PIECES_MAX  2048
+#define WORKERS_MAX	  64
+#define WORKER_PACKS_MAX  8
+#define BATCH_BLOCKS_MAX  64
+#define BATCH_PACKS_MAX	  (2 * BATCH_BLOCKS_MAX)
+#define BATCH_BYTES_MAX	  ((size_t)4 << 20)
+#define FRAME_BYTES	  ((size_t)256 << 10) /* raw bytes of a frame: it ends with the chunk that reaches this */
+#define FRAME_CHUNKS_MAX  1024
+#define COMMIT_QUEUE_MAX  64 /* batches; then workers wait, slabs run out, clients are held back */
+#define RECIPE_PART_CHUNKS 4096
+
+/* A chunk's way through a worker. */
+enum fate {
+	FATE_UNKNOWN,
+	FATE_NEW,     /* claimed by this batch: to be stored */
+	FATE_PENDING, /* claimed by another batch (or earlier in this one) */
+	FATE_DURABLE,
+};
+
+struct block_chunk {
+	struct sha256 hash;
+	uint32_t offset; /* in the slab */
+	uint32_t length;
+	uint8_t fate;
+	uint64_t ticket; /* FATE_PENDING: whose claim */
+	uint64_t pack_id; /* FATE_NEW, once stored */
+	uint64_t frame_offset;
+	uint64_t frame_bytes;
+	uint64_t raw_offset;
+};
+
+enum piece_end {
+	PIECE_MORE,	/* the file goes on */
+	PIECE_WHOLE,	/* last piece of a whole file */
+	PIECE_SUSPENDED,
+	PIECE_ABORTED,
+};
+
+/* The chunks of one file in one block. */
+struct block_piece {
+	struct ingest_file *file;
+	uint64_t seq;
+	uint32_t first;
+	uint32_t count;
+	enum piece_end end;
+	/* set by the worker */
+	struct ingest_receipt cost;
+	uint64_t dep_min, dep_max;
+	/* the committer's: an early piece waits in its file, with entries of its own */
+	struct block_piece *next;
+	struct block_chunk *chunks;
+};
+
+/* The unit of work: a slab and what was cut in it. Owned by one thread at a time: writer, then
+ * worker, then committer. */
+struct block {
+	struct block *next;
+	const struct ingest_space *space;
+	struct slab *slab; /* given back by the worker */
+	struct block_chunk *chunks;
+	struct block_piece *pieces;
+	uint32_t chunk_count, chunk_cap;
+	uint32_t piece_count, piece_cap;
+	uint32_t bytes; /* cut */
+};
+
+/* A pack that a worker appends to. Counted: the worker that has it open, and each batch whose
+ * frames it holds until that batch is settled. Sealed when the last one lets go. */
+struct open_pack {
+	struct open_pack *next; /* sealer's list */
+	struct pack_writer *writer;
+	const struct ingest_space *space;
+	uint64_t id;
+	uint64_t used_ns; /* worker: last append */
+	atomic_int refs;
+	atomic_bool poisoned;
+};
+
+/* What a worker did in one go. */
+struct batch {
+	struct batch *next;
+	uint64_t ticket;
+	struct block *blocks;
+	struct open_pack *packs[BATCH_PACKS_MAX];
+	unsigned pack_count;
+	struct err err; /* storing failed: every piece of it fails */
+};
+
+struct worker {
+	struct ingest *in;
+	pthread_t thread;
+	bool started;
+	/* owned by the thread */
+	struct open_pack *packs[WORKER_PACKS_MAX];
+	unsigned pack_count;
+	struct codec *codec;
+	uint8_t *frame_raw;  /* gathers chunks that do not lie side by side */
+	uint8_t *frame_out;
+	size_t frame_out_cap;
+};
+
+struct ingest {
+	/* immutable after open */
+	struct ingest_options options;
+	struct slab_pool *slabs;
+	struct known *known;
+	struct ring *queue;
+	unsigned worker_count;
+	struct worker workers[WORKERS_MAX];
+
+	_Atomic uint64_t next_ticket;
+	_Atomic(struct bloom *) filter; /* NULL until it has been filled from the database */
+	struct bloom *filter_filling;	/* additions go here as well from the start */
+	atomic_bool filter_ready;
+
+	/* worker -> committer */
+	pthread_mutex_t commit_mtx;
+	pthread_cond_t commit_work;
+	pthread_cond_t commit_room;
+	struct batch *batches, **batches_end;
+	unsigned batch_count;
+	uint64_t commit_bytes;	/* of the batches that wait */
+	uint64_t commit_first_ns; /* since when they wait */
+	bool commit_urgent;	/* somebody waits for an answer */
+	struct ingest_rider *riders, **riders_end;
+	bool commit_stop;
+	pthread_t committer;
+
+	/* sealer */
+	pthread_mutex_t seal_mtx;
+	pthread_cond_t seal_work;
+	struct open_pack *seal_list;
+	bool seal_stop;
+	pthread_t sealer;
+
+	pthread_t filler;
+	bool filler_started;
+	atomic_bool stopping;
+
+	/* counters */
+	struct meter total;
+	_Atomic uint64_t groups, group_files, group_chunks;
+	_Atomic uint64_t filter_negative, known_hits, sql_lookups, sql_hits;
+	_Atomic uint64_t frames_raw, frames_zstd;
+	atomic_int level_now;
+};
+
+/* block.c: blocks are built by writers and freed by the committer. */
+struct block *block_new(const struct ingest_space *space, struct slab *slab);
+void block_free(struct block *b);
+/* Space for one more; NULL if there is no memory. */
+struct block_chunk *block_add_chunk(struct block *b);
+struct block_piece *block_add_piece(struct block *b);
+
+/* packs.c: the sealer and its packs. */
+enum rc packs_start(struct ingest *in, struct err *err);
+void packs_stop(struct ingest *in);
+/* The worker's open pack for a space with room for bytes. Blocks on SQL when one is opened. */
+enum rc packs_get(struct worker *w, const struct ingest_space *space, uint64_t bytes,
+	struct open_pack **out, struct err *err);
+void packs_ref(struct open_pack *p);
+/* Let go; the last one hands the pack to the sealer. Any thread, does not block. */
+void packs_unref(struct ingest *in, struct open_pack *p);
+/* Let go of packs this worker has not used for idle_ns (0: of all). */
+void packs_close_idle(struct worker *w, uint64_t idle_ns);
+
+/* worker.c */
+void *worker_main(void *arg);
+
+/* committer.c */
+void *committer_main(void *arg);
+/* Hand a batch over. Waits while too many wait already: that is how a slow disk or database holds
+ * the workers, and through the slabs the clients, back. */
+void committer_push(struct ingest *in, struct batch *batch);
+
+/* writer.c: note the first failure of a file. Any thread. */
+void file_fail(struct ingest_file *f, const struct err *err);
+
+/* filter.c */
+enum rc filter_open(struct ingest *in, struct err *err);
+void *filter_main(void *arg);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DG_KNOWN_H
+#define DG_KNOWN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "sha256.h"
+
+/* known: what this process knows about chunks without asking the database.
+ *
+ * Two things in one place, because they must be asked together: chunks that a worker has claimed
+ * and whose row is not committed yet (all of them, as many as there are), and chunks whose row is
+ * committed (a cache of fixed size). "No" means only that the database must be asked.
+ * Every entry compares the whole hash: a false yes would lose data.
+ * Threads: any; sharded locks, held for memory accesses only. */
+
+enum known_answer {
+	KNOWN_NO,	/* not here: may still be in the database */
+	KNOWN_PENDING,	/* claimed under a ticket that has not been settled */
+	KNOWN_DURABLE,	/* its row is committed */
+	KNOWN_CLAIMED,	/* known_claim only: it is yours to store now */
+};
+
+struct known;
+
+/* cache_bytes: about how much memory the durable entries may take. */
+enum rc known_open(size_t cache_bytes, struct known **out, struct err *err);
+void known_free(struct known *k);
+
+/* What is known. For KNOWN_PENDING *ticket is the claim's. */
+enum known_answer known_peek(
+	struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t *ticket);
+/* As known_peek, but where the answer would be KNOWN_NO claim it under my_ticket (KNOWN_CLAIMED, or
+ * KNOWN_NO if there is no memory for the claim). */
+enum known_answer known_claim(struct known *k, uint64_t repo_id, const struct sha256 *hash,
+	uint64_t my_ticket, uint64_t *ticket);
+/* End the claim of ticket, if it is still there: durable says whether the row is committed now. */
+void known_settle(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t ticket,
+	int durable);
+/* The database has it. */
+void known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash);
+/* Its row is gone or marked bad. */
+void known_forget(struct known *k, uint64_t repo_id, const struct sha256 *hash);
+/* Claims that wait now. */
+size_t known_pending(struct known *k);
+
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each worker appends to packs of its own, so appends need no lock; the committer only syncs. A pack
+ * is sealed by the sealer when its worker and every batch in flight have let go of it. */
+#include <stdlib.h>
+
+#include "clock.h"
+#include "db_pack.h"
+#include "ingest_internal.h"
+
+void
+packs_ref(struct open_pack *p)
+{
+	atomic_fetch_add(&p->refs, 1);
+}
+
+void
+packs_unref(struct ingest *in, struct open_pack *p)
+{
+	if (atomic_fetch_sub(&p->refs, 1) != 1)
+		return;
+	pthread_mutex_lock(&in->seal_mtx);
+	p->next = in->seal_list;
+	in->seal_list = p;
+	pthread_cond_signal(&in->seal_work);
+	pthread_mutex_unlock(&in->seal_mtx);
+}
+
+static void
+drop(struct worker *w, unsigned at)
+{
+	struct open_pack *p = w->packs[at];
+
+	w->packs[at] = w->packs[--w->pack_count];
+	packs_unref(w->in, p);
+}
+
+void
+packs_close_idle(struct worker *w, uint64_t idle_ns)
+{
+	uint64_t now = clock_mono_ns();
+
+	for (unsigned i = 0; i < w->pack_count;) {
+		if (now - w->packs[i]->used_ns >= idle_ns)
+			drop(w, i);
+		else
+			i++;
+	}
+}
+
+static enum rc
+open_pack(struct worker *w, const struct ingest_space *space, struct open_pack **out,
+	struct err *err)
+{
+	struct open_pack *p = calloc(1, sizeof *p);
+
+	if (p == NULL)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	p->space = space;
+	enum rc rc = db_pack_open(w->in->options.db, space->repo_id, &p->id, err);
+	if (rc == RC_OK) {
+		struct pack_writer_options options = PACK_WRITER_OPTIONS_INIT;
+		options.direct = w->in->options.pack_direct;
+		options.bytes_max = w->in->options.pack_bytes;
+		rc = pack_writer_open(
+			w->in->options.packs, p->id, space->repo_uuid, &options, &p->writer, err);
+	}
+	if (rc != RC_OK) {
+		free(p);
+		return rc;
+	}
+	atomic_store(&p->refs, 1);
+	*out = p;
+	return RC_OK;
+}
+
+static unsigned
+least_used(const struct worker *w)
+{
+	unsigned at = 0;
+
+	for (unsigned i = 1; i < w->pack_count; i++)
+		if (w->packs[i]->used_ns < w->packs[at]->used_ns)
+			at = i;
+	return at;
+}
+
+enum rc
+packs_get(struct worker *w, const struct ingest_space *space, uint64_t bytes,
+	struct open_pack **out, struct err *err)
+{
+	for (unsigned i = 0; i < w->pack_count; i++) {
+		struct open_pack *p = w->packs[i];
+		if (p->space != space)
+			continue;
+		if (!atomic_load(&p->poisoned) && pack_writer_has_room(p->writer, bytes)) {
+			p->used_ns = clock_mono_ns();
+			*out = p;
+			return RC_OK;
+		}
+		drop(w, i);
+		break;
+	}
+	if (w->pack_count == WORKER_PACKS_MAX)
+		drop(w, least_used(w));
+	struct open_pack *p = NULL;
+	enum rc rc = open_pack(w, space, &p, err);
+	if (rc != RC_OK)
+		return rc;
+	p->used_ns = clock_mono_ns();
+	w->packs[w->pack_count++] = p;
+	*out = p;
+	return RC_OK;
+}
+
+/* A pack that cannot be sealed (full disk, database away) keeps its frames and its rows; it is only
+ * without a footer, as after a crash, and the next start closes it. */
+static void
+seal(struct ingest *in, struct open_pack *p)
+{
+	struct err err = ERR_INIT;
+
+	if (!atomic_load(&p->poisoned) && pack_writer_seal(p->writer, &err) == RC_OK)
+		db_pack_close(in->options.db, p->id, PACK_SEALED, pack_writer_bytes(p->writer), &err);
+	pack_writer_free(p->writer);
+	free(p);
+}
+
+static void *
+sealer_main(void *arg)
+{
+	struct ingest *in = arg;
+
+	pthread_mutex_lock(&in->seal_mtx);
+	for (;;) {
+		while (in->seal_list == NULL && !in->seal_stop)
+			pthread_cond_wait(&in->seal_work, &in->seal_mtx);
+		struct open_pack *p = in->seal_list;
+		if (p == NULL)
+			break;
+		in->seal_list = p->next;
+		pthread_mutex_unlock(&in->seal_mtx);
+		seal(in, p);
+		pthread_mutex_lock(&in->seal_mtx);
+	}
+	pthread_mutex_unlock(&in->seal_mtx);
+	return NULL;
+}
+
+enum rc
+packs_start(struct ingest *in, struct err *err)
+{
+	pthread_mutex_init(&in->seal_mtx, NULL);
+	pthread_cond_init(&in->seal_work, NULL);
+	int e = pthread_create(&in->sealer, NULL, sealer_main, in);
+	return e == 0 ? RC_OK : err_errno(err, e, "start the sealer", NULL);
+}
+
+void
+packs_stop(struct ingest *in)
+{
+	pthread_mutex_lock(&in->seal_mtx);
+	in->seal_stop = true;
+	pthread_cond_signal(&in->seal_work);
+	pthread_mutex_unlock(&in->seal_mtx);
+	pthread_join(in->sealer, NULL);
+}

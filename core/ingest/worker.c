@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker takes what waits (more when more waits), hashes all of it in one go, asks once for all
+ * that is not known, and stores what is new in frames. Batches grow with the load by themselves;
+ * nothing is held back to make a batch larger. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "checksum.h"
+#include "clock.h"
+#include "codec.h"
+#include "ingest_internal.h"
+
+/* ---- hashing ---- */
+
+static void
+hash_batch(struct block *const *blocks, size_t count)
+{
+	struct sha256_job jobs[256];
+	size_t n = 0;
+
+	for (size_t b = 0; b < count; b++) {
+		for (uint32_t i = 0; i < blocks[b]->chunk_count; i++) {
+			struct block_chunk *c = &blocks[b]->chunks[i];
+			jobs[n++] = (struct sha256_job){
+				blocks[b]->slab->data + c->offset, c->length, &c->hash};
+			if (n == sizeof jobs / sizeof *jobs) {
+				sha256_many(jobs, n);
+				n = 0;
+			}
+		}
+	}
+	sha256_many(jobs, n);
+}
+
+/* ---- what is known ---- */
+
+/* Ask the database for the chunks of a space that may be in it. On failure nothing is learnt. */
+static enum rc
+ask_database(struct worker *w, const struct ingest_space *space, struct block_chunk **ask,
+	size_t count, struct err *err)
+{
+	const struct sha256 **hashes = malloc(count * sizeof *hashes);
+	bool *found = malloc(count * sizeof *found);
+	enum rc rc;
+
+	if (hashes == NULL || found == NULL) {
+		rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
+		goto out;
+	}
+	for (size_t i = 0; i < count; i++)
+		hashes[i] = &ask[i]->hash;
+	rc = db_chunk_known(w->in->options.db, space->repo_id, hashes, count, found, err);
+	atomic_fetch_add_explicit(&w->in->sql_lookups, count, memory_order_relaxed);
+	for (size_t i = 0; rc == RC_OK && i < count; i++) {
+		if (!found[i])
+			continue;
+		ask[i]->fate = FATE_DURABLE;
+		known_learn(w->in->known, space->repo_id, &ask[i]->hash);
+		atomic_fetch_add_explicit(&w->in->sql_hits, 1, memory_order_relaxed);
+	}
+out:
+	free(hashes);
+	free(found);
+	return rc;
+}
+
+static bool
+filter_excludes(struct ingest *in, uint64_t repo_id, const struct sha256 *hash)
+{
+	struct bloom *filter = atomic_load_explicit(&in->filter, memory_order_acquire);
+
+	if (filter == NULL || bloom_may_have(filter, hash, (uint32_t)repo_id))
+		return false;
+	atomic_fetch_add_explicit(&in->filter_negative, 1, memory_order_relaxed);
+	return true;
+}
+
+static void
+settle_fate(struct block_chunk *c, enum known_answer answer, uint64_t ticket)
+{
+	switch (answer) {
+	case KNOWN_DURABLE:
+		c->fate = FATE_DURABLE;
+		break;
+	case KNOWN_PENDING:
+		c->fate = FATE_PENDING;
+		c->ticket = ticket;
+		break;
+	case KNOWN_CLAIMED:
+		c->fate = FATE_NEW;
+		break;
+	case KNOWN_NO:
+		break;
+	}
+}
+
+/* Decide the fate of every chunk of the blocks (all of one space). */
+static enum rc
+look_up(struct worker *w, struct block *const *blocks, size_t count, uint64_t ticket,
+	struct err *err)
+{
+	const struct ingest_space *space = blocks[0]->space;
+	struct known *known = w->in->known;
+	struct block_chunk **ask = NULL;
+	size_t ask_count = 0, ask_cap = 0;
+	enum rc rc = RC_OK;
+
+	for (size_t b = 0; b < count; b++) {
+		for (uint32_t i = 0; i < blocks[b]->chunk_count; i++) {
+			struct block_chunk *c = &blocks[b]->chunks[i];
+			uint64_t claim = 0;
+			settle_fate(c, known_peek(known, space->repo_id, &c->hash, &claim), claim);
+			if (c->fate != FATE_UNKNOWN) {
+				atomic_fetch_add_explicit(
+					&w->in->known_hits, 1, memory_order_relaxed);
+				continue;
+			}
+			if (filter_excludes(w->in, space->repo_id, &c->hash))
+				continue;
+			if (ask_count == ask_cap) {
+				ask_cap = ask_cap == 0 ? 64 : ask_cap * 2;
+				struct block_chunk **more = realloc(ask, ask_cap * sizeof *ask);
+				if (more == NULL) {
+					rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
+					goto out;
+				}
+				ask = more;
+			}
+			ask[ask_count++] = c;
+		}
+	}
+	if (ask_count > 0)
+		rc = ask_database(w, space, ask, ask_count, err);
+	for (size_t b = 0; rc == RC_OK && b < count; b++) {
+		for (uint32_t i = 0; i < blocks[b]->chunk_count; i++) {
+			struct block_chunk *c = &blocks[b]->chunks[i];
+			uint64_t claim = 0;
+			if (c->fate != FATE_UNKNOWN)
+				continue;
+			settle_fate(c, known_claim(known, space->repo_id, &c->hash, ticket, &claim),
+				claim);
+			if (c->fate == FATE_UNKNOWN) {
+				rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
+				break;
+			}
+		}
+	}
+out:
+	free(ask);
+	return rc;
+}
+
+/* ---- storing ---- */
+
+/* How hard to compress: hard while nothing waits, not at all when memory is nearly used up. */
+static int
+level_by_pressure(struct ingest *in)
+{
+	size_t used = slab_used_bytes(in->slabs);
+	size_t max = slab_bytes_max(in->slabs);
+	int level = in->options.level;
+
+	if (used * 4 > max * 3)
+		level = level < -5 ? level : -5;
+	else if (used * 2 > max)
+		level = level < -3 ? level : -3;
+	else if (used * 4 > max)
+		level = level < -1 ? level : -1;
+	atomic_store_explicit(&in->level_now, level, memory_order_relaxed);
+	return level;
+}
+
+/* A run of new chunks on its way into one frame. */
+struct run {
+	struct block_chunk *chunks[FRAME_CHUNKS_MAX];
+	const uint8_t *at[FRAME_CHUNKS_MAX];
+	struct block_piece *pieces[FRAME_CHUNKS_MAX];
+	uint32_t count;
+	size_t bytes;
+	bool side_by_side; /* the chunks lie one behind the other in memory */
+};
+
+static const uint8_t *
+run_bytes(struct worker *w, const struct run *r)
+{
+	if (r->side_by_side)
+		return r->at[0];
+	size_t at = 0;
+	for (uint32_t i = 0; i < r->count; i++) {
+		memcpy(w->frame_raw + at, r->at[i], r->chunks[i]->length);
+		at += r->chunks[i]->length;
+	}
+	return w->frame_raw;
+}
+
+static enum rc
+store_run(struct worker *w, struct batch *batch, const struct ingest_space *space, struct run *r,
+	struct err *err)
+{
+	struct pack_chunk table[FRAME_CHUNKS_MAX];
+	struct ingest *in = w->in;
+	uint64_t t0 = clock_mono_ns();
+	const uint8_t *raw = run_bytes(w, r);
+	size_t packed = 0;
+
+	if (codec_probe_compressible(raw, r->bytes))
+		packed = codec_compress(w->codec, level_by_pressure(in), raw, r->bytes,
+			w->frame_out, w->frame_out_cap);
+	uint64_t t1 = clock_mono_ns();
+	atomic_fetch_add_explicit(
+		packed > 0 ? &in->frames_zstd : &in->frames_raw, 1, memory_order_relaxed);
+
+	struct iovec stored = {
+		.iov_base = packed > 0 ? w->frame_out : (void *)(uintptr_t)raw,
+		.iov_len = packed > 0 ? packed : r->bytes,
+	};
+	for (uint32_t i = 0; i < r->count; i++)
+		table[i] = (struct pack_chunk){r->chunks[i]->hash, r->chunks[i]->length};
+	struct pack_frame frame = {
+		.codec = packed > 0 ? CODEC_ZSTD : CODEC_RAW,
+		.chunks = table,
+		.chunk_count = r->count,
+		.raw_bytes = r->bytes,
+		.stored = &stored,
+		.stored_count = 1,
+		.stored_bytes = stored.iov_len,
+	};
+	struct open_pack *pack = NULL;
+	uint64_t offset = 0, bytes = 0;
+	enum rc rc = packs_get(w, space, pack_frame_bytes(&frame), &pack, err);
+	if (rc != RC_OK)
+		return rc;
+	bool seen = false;
+	for (unsigned i = 0; i < batch->pack_count; i++)
+		seen = seen || batch->packs[i] == pack;
+	if (!seen) {
+		packs_ref(pack);
+		batch->packs[batch->pack_count++] = pack;
+	}
+	rc = pack_writer_append(pack->writer, &frame, &offset, &bytes, err);
+	if (rc != RC_OK) {
+		atomic_store(&pack->poisoned, true);
+		return rc;
+	}
+	uint64_t t2 = clock_mono_ns();
+	uint64_t raw_offset = 0;
+	for (uint32_t i = 0; i < r->count; i++) {
+		struct block_chunk *c = r->chunks[i];
+		struct ingest_receipt *cost = &r->pieces[i]->cost;
+		c->pack_id = pack->id;
+		c->frame_offset = offset;
+		c->frame_bytes = bytes;
+		c->raw_offset = raw_offset;
+		raw_offset += c->length;
+		cost->stored_bytes += bytes * c->length / r->bytes;
+		cost->stage_ns[METER_COMPRESS] += (t1 - t0) * c->length / r->bytes;
+		cost->stage_ns[METER_WRITE] += (t2 - t1) * c->length / r->bytes;
+	}
+	meter_add(&in->total.stored_bytes, bytes);
+	meter_add(&in->total.stage_ns[METER_COMPRESS], t1 - t0);
+	meter_add(&in->total.stage_ns[METER_WRITE], t2 - t1);
+	return RC_OK;
+}
+
+static enum rc
+add_to_run(struct worker *w, struct batch *batch, struct block *b, struct block_piece *p,
+	struct block_chunk *c, struct run *r, struct err *err)
+{
+	const uint8_t *at = b->slab->data + c->offset;
+
+	if (r->count > 0) {
+		const uint8_t *end = r->at[r->count - 1] + r->chunks[r->count - 1]->length;
+		r->side_by_side = r->side_by_side && end == at;
+	} else {
+		r->side_by_side = true;
+		r->bytes = 0;
+	}
+	r->chunks[r->count] = c;
+	r->at[r->count] = at;
+	r->pieces[r->count] = p;
+	r->count++;
+	r->bytes += c->length;
+	if (r->bytes < FRAME_BYTES && r->count < FRAME_CHUNKS_MAX)
+		return RC_OK;
+	enum rc rc = store_run(w, batch, b->space, r, err);
+	r->count = 0;
+	return rc;
+}
+
+/* Store the new chunks of blocks of one space, in order, in frames. */
+static enum rc
+store_new(struct worker *w, struct batch *batch, struct block *const *blocks, size_t count,
+	struct err *err)
+{
+	struct run r = {.count = 0};
+	enum rc rc = RC_OK;
+
+	for (size_t b = 0; rc == RC_OK && b < count; b++)
+		for (uint32_t p = 0; rc == RC_OK && p < blocks[b]->piece_count; p++) {
+			struct block_piece *piece = &blocks[b]->pieces[p];
+			for (uint32_t i = 0; rc == RC_OK && i < piece->count; i++) {
+				struct block_chunk *c = &blocks[b]->chunks[piece->first + i];
+				if (c->fate == FATE_NEW)
+					rc = add_to_run(w, batch, blocks[b], piece, c, &r, err);
+			}
+		}
+	if (rc == RC_OK && r.count > 0)
+		rc = store_run(w, batch, blocks[0]->space, &r, err);
+	return rc;
+}
+
+/* ---- a batch ---- */
+
+/* What each piece cost and leans on. */
+static void
+account(struct worker *w, struct block *b, uint64_t hash_ns, uint64_t lookup_ns, size_t all_bytes)
+{
+	for (uint32_t p = 0; p < b->piece_count; p++) {
+		struct block_piece *piece = &b->pieces[p];
+		struct ingest_receipt *cost = &piece->cost;
+		for (uint32_t i = 0; i < piece->count; i++) {
+			const struct block_chunk *c = &b->chunks[piece->first + i];
+			cost->logical_bytes += c->length;
+			cost->chunks++;
+			if (c->fate == FATE_NEW) {
+				cost->new_bytes += c->length;
+				cost->new_chunks++;
+			} else {
+				cost->dedup_bytes += c->length;
+			}
+			if (c->fate == FATE_PENDING) {
+				if (c->ticket < piece->dep_min)
+					piece->dep_min = c->ticket;
+				if (c->ticket > piece->dep_max)
+					piece->dep_max = c->ticket;
+			}
+		}
+		if (all_bytes > 0) {
+			cost->stage_ns[METER_HASH] = hash_ns * cost->logical_bytes / all_bytes;
+			cost->stage_ns[METER_LOOKUP] = lookup_ns * cost->logical_bytes / all_bytes;
+		}
+		struct meter *m = piece->file->meter;
+		meter_add(&m->hashed_bytes, cost->logical_bytes);
+		meter_add(&m->new_bytes, cost->new_bytes);
+		meter_add(&m->dedup_bytes, cost->dedup_bytes);
+		meter_add(&m->stored_bytes, cost->stored_bytes);
+		meter_add(&m->chunks, cost->chunks);
+		meter_add(&m->new_chunks, cost->new_chunks);
+		for (int s = METER_HASH; s <= METER_WRITE; s++)
+			meter_add(&m->stage_ns[s], cost->stage_ns[s]);
+		meter_add(&w->in->total.new_bytes, cost->new_bytes);
+	}
+}
+
+static int
+by_space(const void *a, const void *b)
+{
+	const struct block *x = *(struct block *const *)a;
+	const struct block *y = *(struct block *const *)b;
+
+	return (x->space->repo_id > y->space->repo_id) - (x->space->repo_id < y->space->repo_id);
+}
+
+/* Blocks of one space side by side, otherwise in the order they came. */
+static void
+group_by_space(struct block **blocks, size_t count)
+{
+	bool mixed = false;
+
+	for (size_t i = 1; i < count; i++)
+		mixed = mixed || blocks[i]->space != blocks[0]->space;
+	if (mixed)
+		qsort(blocks, count, sizeof *blocks, by_space);
+}
+
+static void
+run_batch(struct worker *w, struct block **blocks, size_t count, struct batch *batch)
+{
+	struct ingest *in = w->in;
+	struct err *err = &batch->err;
+	size_t all_bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		all_bytes += blocks[i]->bytes;
+	uint64_t t0 = clock_mono_ns();
+	hash_batch(blocks, count);
+	uint64_t t1 = clock_mono_ns();
+	uint64_t lookup_ns = 0;
+	group_by_space(blocks, count);
+	for (size_t from = 0, to; from < count && err->rc == RC_OK; from = to) {
+		for (to = from + 1; to < count && blocks[to]->space == blocks[from]->space; to++)
+			;
+		uint64_t t2 = clock_mono_ns();
+		if (look_up(w, blocks + from, to - from, batch->ticket, err) == RC_OK) {
+			lookup_ns += clock_mono_ns() - t2;
+			store_new(w, batch, blocks + from, to - from, err);
+		}
+	}
+	for (unsigned i = 0; i < batch->pack_count && err->rc == RC_OK; i++) {
+		uint64_t t3 = clock_mono_ns();
+		if (pack_writer_flush(batch->packs[i]->writer, err) != RC_OK)
+			atomic_store(&batch->packs[i]->poisoned, true);
+		meter_add(&in->total.stage_ns[METER_WRITE], clock_mono_ns() - t3);
+	}
+	meter_add(&in->total.stage_ns[METER_HASH], t1 - t0);
+	meter_add(&in->total.stage_ns[METER_LOOKUP], lookup_ns);
+	for (size_t i = 0; i < count; i++) {
+		account(w, blocks[i], t1 - t0, lookup_ns, all_bytes);
+		if (blocks[i]->slab != NULL)
+			slab_give(in->slabs, blocks[i]->slab);
+		blocks[i]->slab = NULL;
+	}
+}
+
+/* How many blocks to take: a share of what waits, so that one worker does not leave the others
+ * without work. */
+static size_t
+take_count(const struct ingest *in)
+{
+	size_t n = ring_len(in->queue) / in->worker_count + 1;
+
+	return n > BATCH_BLOCKS_MAX ? BATCH_BLOCKS_MAX : n;
+}
+
+static void
+work(struct worker *w, struct block **blocks, size_t count)
+{
+	struct batch *batch;
+
+	while ((batch = calloc(1, sizeof *batch)) == NULL) {
+		struct timespec nap = {.tv_nsec = 10000000};
+		nanosleep(&nap, NULL);
+	}
+	for (size_t i = 0; i < count; i++)
+		blocks[i]->next = i + 1 < count ? blocks[i + 1] : NULL;
+	batch->ticket = atomic_fetch_add(&w->in->next_ticket, 1);
+	batch->blocks = blocks[0];
+	run_batch(w, blocks, count, batch);
+	committer_push(w->in, batch);
+}
+
+void *
+worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct block *blocks[BATCH_BLOCKS_MAX];
+
+	for (;;) {
+		size_t n = ring_pop_many(w->in->queue, (void **)blocks, take_count(w->in), 5000);
+		if (n == 0) {
+			if (atomic_load(&w->in->stopping) && ring_len(w->in->queue) == 0)
+				break;
+			packs_close_idle(w, 30u * 1000000000u);
+			continue;
+		}
+		/* a batch of many large blocks would hold its slabs too long: cut it by bytes */
+		for (size_t from = 0, to; from < n; from = to) {
+			size_t bytes = 0;
+			for (to = from; to < n && (to == from || bytes < BATCH_BYTES_MAX); to++)
+				bytes += blocks[to]->bytes;
+			work(w, blocks + from, to - from);
+		}
+	}
+	packs_close_idle(w, 0);
+	return NULL;
+}
