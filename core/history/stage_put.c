@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything that changes what a stage holds rides in the ingest committer's transactions: one batch
+ * of records a stage and group, however many files were put. The map is changed when the transaction
+ * has been committed, by the committer, so map and log always agree.
+ *
+ * A batch number that a transaction was given is never used again, even if the transaction failed:
+ * after a COMMIT whose answer was lost it may be in the log all the same. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "checksum.h"
+#include "clock.h"
+#include "path.h"
+#include "stage_internal.h"
+#include "stage_log.h"
+
+#define BATCH_BYTES_MAX ((size_t)200 << 20)
+#define ID_STATE_BYTES	(SHA256_STREAM_BYTES + 32)
+
+/* Many records at once, waited for. */
+struct change_rider {
+	struct ingest_rider rider;
+	struct stage *stage;
+	const struct stage_change *changes;
+	size_t count;
+	pthread_mutex_t mtx;
+	pthread_cond_t cond;
+	bool finished;
+	enum rc rc;
+	struct err err;
+};
+
+static enum rc persist(struct db_tx *tx, struct ingest_rider **riders, size_t count, struct err *err);
+static void put_done(struct ingest_rider *rider, enum rc rc, const struct err *err);
+static void change_done(struct ingest_rider *rider, enum rc rc, const struct err *err);
+
+static const struct ingest_rider_ops put_ops = {.persist = persist, .done = put_done};
+static const struct ingest_rider_ops change_ops = {.persist = persist, .done = change_done};
+
+static struct stage *
+stage_of(struct ingest_rider *r)
+{
+	return r->ops == &put_ops ? ((struct stage_put *)r)->stage
+				  : ((struct change_rider *)r)->stage;
+}
+
+/* ---- the transaction ---- */
+
+static void
+save_id_state(const struct ingest_file *f, uint8_t *out)
+{
+	sha256_stream_save(&f->id, out);
+	memcpy(out + SHA256_STREAM_BYTES, f->first.b, sizeof f->first.b);
+}
+
+static enum rc
+write_upload(struct db_tx *tx, struct stage_put *put, bool suspended, struct err *err)
+{
+	struct ingest_file *f = &put->file;
+	uint8_t id_state[ID_STATE_BYTES];
+	uint8_t sha_state[SHA256_STREAM_BYTES];
+	struct upload_row row = {
+		.stage_id = put->stage->id,
+		.path = put->path,
+		.path_len = put->path_len,
+		.recipe_id = f->recipe_id,
+		.chunk_bytes = f->recipe_bytes,
+		.chunks = f->recipe_chunks,
+		.tail = suspended ? f->tail : NULL,
+		.tail_len = suspended ? f->tail_bytes : 0,
+		.has_total = put->total_bytes != UINT64_MAX,
+		.total = put->total_bytes,
+		.id_state = id_state,
+		.id_state_len = sizeof id_state,
+	};
+
+	save_id_state(f, id_state);
+	/* in the middle of an upload the running SHA-256 is ahead of what is durable */
+	if (suspended && f->want_sha) {
+		sha256_stream_save(&f->sha, sha_state);
+		row.sha_state = sha_state;
+		row.sha_state_len = sizeof sha_state;
+	}
+	put->stage->may_have_uploads = true;
+	return db_upload_put(tx, &row, err);
+}
+
+static enum rc
+checkpoint(struct db_tx *tx, struct ingest_file *f, struct err *err)
+{
+	struct stage_put *put = (struct stage_put *)f;
+
+	if (!put->resumable)
+		return RC_OK;
+	return write_upload(tx, put, false, err);
+}
+
+static void
+log_put(struct buf *b, const struct stage_put *put)
+{
+	const struct content *c = &put->file.content;
+	struct stage_entry e = {
+		.path = put->path,
+		.path_len = (uint16_t)put->path_len,
+		.kind = c->kind,
+		.mode = put->mode,
+		.mtime_ns = put->mtime_ns,
+		.size = c->size,
+		.id = c->id,
+	};
+
+	stage_log_put(b, &e);
+}
+
+static void
+change_entry(const struct stage_change *c, struct stage_entry *e)
+{
+	*e = (struct stage_entry){
+		.path = c->path,
+		.path_len = (uint16_t)c->path_len,
+		.kind = c->content.kind,
+		.mode = c->mode,
+		.mtime_ns = c->mtime_ns,
+		.size = c->content.size,
+		.id = c->content.id,
+	};
+}
+
+static void
+log_changes(struct buf *b, const struct change_rider *r)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		struct stage_entry e;
+		if (r->changes[i].remove) {
+			stage_log_remove(b, r->changes[i].path, r->changes[i].path_len);
+			continue;
+		}
+		change_entry(&r->changes[i], &e);
+		stage_log_put(b, &e);
+	}
+}
+
+/* Records of one rider into the stage's batch; half uploads have a row of their own. */
+static enum rc
+write_rider(struct db_tx *tx, struct ingest_rider *rider, struct buf *b, struct err *err)
+{
+	if (rider->ops != &put_ops) {
+		log_changes(b, (struct change_rider *)rider);
+		return RC_OK;
+	}
+	struct stage_put *put = (struct stage_put *)rider;
+	if (put->file.partial)
+		return put->resumable ? write_upload(tx, put, true, err) : RC_OK;
+	log_put(b, put);
+	if (!put->stage->may_have_uploads)
+		return RC_OK;
+	return db_upload_delete(tx, put->stage->id, put->path, put->path_len,
+		put->file.content.kind == CONTENT_RECIPE ? put->file.recipe_id : 0, err);
+}
+
+static enum rc
+write_counters(struct db_tx *tx, struct stage *s, struct err *err)
+{
+	struct buf b;
+	uint64_t now = clock_mono_ns();
+
+	if (now - s->counters_ns < STAGE_COUNTERS_NS)
+		return RC_OK;
+	buf_init(&b, STAGE_COUNTERS_MAX);
+	stage_counters_save(s, &b);
+	enum rc rc = buf_ok(&b) ? db_stage_counters(tx, s->id, b.data, b.len, err) : RC_OK;
+	buf_done(&b);
+	if (rc == RC_OK)
+		s->counters_ns = now;
+	return rc;
+}
+
+/* All riders of one stage from riders[from] on (they need not be neighbours; done marks them). */
+static enum rc
+write_stage(struct db_tx *tx, struct ingest_rider **riders, size_t count, size_t from, bool *done,
+	struct err *err)
+{
+	struct stage *s = stage_of(riders[from]);
+	struct buf b;
+	enum rc rc = RC_OK;
+
+	pthread_mutex_lock(&s->mtx);
+	bool gone = s->state == STAGE_GONE;
+	pthread_mutex_unlock(&s->mtx);
+	buf_init(&b, BATCH_BYTES_MAX);
+	stage_log_begin(&b);
+	size_t empty = b.len;
+	for (size_t i = from; rc == RC_OK && i < count; i++) {
+		if (done[i] || stage_of(riders[i]) != s)
+			continue;
+		done[i] = true;
+		if (!gone)
+			rc = write_rider(tx, riders[i], &b, err);
+	}
+	if (rc == RC_OK && !buf_ok(&b))
+		rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	if (rc == RC_OK && b.len > empty) {
+		struct stage_batch_row row = {
+			.stage_id = s->id,
+			.seq = ++s->seq_tried,
+			.records = b.data,
+			.records_bytes = b.len,
+			.checksum = checksum64(b.data, b.len),
+		};
+		rc = db_stage_batch_put(tx, &row, 1, err);
+	}
+	if (rc == RC_OK && !gone)
+		rc = write_counters(tx, s, err);
+	buf_done(&b);
+	return rc;
+}
+
+static enum rc
+persist(struct db_tx *tx, struct ingest_rider **riders, size_t count, struct err *err)
+{
+	bool *done = calloc(count, sizeof *done);
+	enum rc rc = RC_OK;
+
+	if (done == NULL)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	for (size_t i = 0; rc == RC_OK && i < count; i++)
+		if (!done[i])
+			rc = write_stage(tx, riders, count, i, done, err);
+	free(done);
+	return rc;
+}
+
+/* ---- after the transaction ---- */
+
+/* The log has it and the map cannot: what the stage would show is not what it holds, so it shows
+ * nothing until it is read again. */
+static void
+map_failed(struct stage *s)
+{
+	s->state = STAGE_FAILED;
+}
+
+static void
+count_file(struct stage *s, uint64_t size)
+{
+	if (size <= STAGE_SMALL_BYTES) {
+		s->small_files++;
+		s->small_bytes += size;
+	} else {
+		s->large_files++;
+		s->large_bytes += size;
+	}
+}
+
+static enum rc
+enter(struct stage *s, const struct stage_entry *e, bool *unchanged, struct err *err)
+{
+	const struct stage_entry *old = stage_map_find(s->map, e->path, e->path_len);
+
+	if (unchanged != NULL)
+		*unchanged = old != NULL && old->kind == e->kind && old->size == e->size &&
+			sha256_equal(&old->id, &e->id);
+	enum rc rc = stage_map_put(s->map, e, err);
+	if (rc != RC_OK)
+		map_failed(s);
+	else
+		count_file(s, e->size);
+	return rc;
+}
+
+static void
+put_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
+{
+	struct stage_put *put = (struct stage_put *)rider;
+	struct stage *s = put->stage;
+	struct err local = *err;
+
+	pthread_mutex_lock(&s->mtx);
+	if (rc == RC_OK && (s->state == STAGE_GONE || s->state == STAGE_EXPIRED))
+		rc = err_set(&local, RC_NOT_FOUND, "stage-not-found",
+			"stage \"%s\" was ended while the upload was under way", s->name);
+	if (rc == RC_OK && !put->file.partial) {
+		struct stage_entry e = {
+			.path = put->path,
+			.path_len = (uint16_t)put->path_len,
+			.kind = put->file.content.kind,
+			.mode = put->mode,
+			.mtime_ns = put->mtime_ns,
+			.size = put->file.content.size,
+			.id = put->file.content.id,
+		};
+		rc = enter(s, &e, &put->unchanged, &local);
+	}
+	pthread_mutex_unlock(&s->mtx);
+	stage_live_end(s, &put->live);
+	put->done(put, rc, &local);
+	stage_unref(s);
+}
+
+static void
+change_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
+{
+	struct change_rider *r = (struct change_rider *)rider;
+	struct stage *s = r->stage;
+
+	if (rc != RC_OK)
+		r->err = *err;
+	pthread_mutex_lock(&s->mtx);
+	for (size_t i = 0; rc == RC_OK && i < r->count; i++) {
+		struct stage_entry e;
+		if (r->changes[i].remove) {
+			stage_map_remove(s->map, r->changes[i].path, r->changes[i].path_len);
+			continue;
+		}
+		change_entry(&r->changes[i], &e);
+		rc = enter(s, &e, NULL, &r->err);
+	}
+	pthread_mutex_unlock(&s->mtx);
+	pthread_mutex_lock(&r->mtx);
+	r->rc = rc;
+	r->finished = true;
+	pthread_cond_signal(&r->cond);
+	pthread_mutex_unlock(&r->mtx);
+}
+
+/* ---- what callers do ---- */
+
+enum rc
+stage_put_begin(struct stage *s, struct stage_put *put, uint64_t body_bytes, struct err *err)
+{
+	put->stage = s;
+	put->live.label = put->path;
+	put->live.total_bytes = body_bytes;
+	enum rc rc = stage_live_begin(s, &put->live, err);
+	if (rc != RC_OK)
+		return rc;
+	stage_ref(s);
+	put->file.rider.ops = &put_ops;
+	put->file.meter = &s->meter;
+	put->file.checkpoint = put->resumable ? checkpoint : NULL;
+	return RC_OK;
+}
+
+void
+stage_put_cancel(struct stage_put *put)
+{
+	stage_live_end(put->stage, &put->live);
+	stage_unref(put->stage);
+}
+
+enum rc
+stage_apply(struct stage *s, const struct stage_change *changes, size_t count, struct err *err)
+{
+	struct change_rider r = {
+		.rider.ops = &change_ops,
+		.stage = s,
+		.changes = changes,
+		.count = count,
+	};
+
+	pthread_mutex_init(&r.mtx, NULL);
+	pthread_cond_init(&r.cond, NULL);
+	ingest_submit(s->ss->options.ingest, &r.rider);
+	pthread_mutex_lock(&r.mtx);
+	while (!r.finished)
+		pthread_cond_wait(&r.cond, &r.mtx);
+	pthread_mutex_unlock(&r.mtx);
+	pthread_cond_destroy(&r.cond);
+	pthread_mutex_destroy(&r.mtx);
+	if (r.rc != RC_OK)
+		*err = r.err;
+	return r.rc;
+}
+
+enum rc
+stage_put_resume(struct stage_put *put, struct err *err)
+{
+	struct ingest_file *f = &put->file;
+	struct upload_row row;
+	struct buf mem;
+
+	buf_init(&mem, (size_t)1 << 20);
+	enum rc rc = db_upload_find(put->stage->ss->options.db, put->stage->id, put->path,
+		put->path_len, &row, &mem, err);
+	if (rc != RC_OK)
+		goto out;
+	if (row.id_state_len != ID_STATE_BYTES || !sha256_stream_load(&f->id, row.id_state)) {
+		rc = err_set(err, RC_CORRUPT, "corrupt-data", "what has arrived of this file is damaged");
+		goto out;
+	}
+	memcpy(f->first.b, row.id_state + SHA256_STREAM_BYTES, sizeof f->first.b);
+	f->recipe_id = row.recipe_id;
+	f->recipe_bytes = row.chunk_bytes;
+	f->recipe_chunks = row.chunks;
+	f->sha_known = row.sha_state_len == SHA256_STREAM_BYTES &&
+		sha256_stream_load(&f->sha, row.sha_state);
+	if (row.tail_len > 0) {
+		f->tail = malloc(row.tail_len);
+		if (f->tail == NULL) {
+			rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
+			goto out;
+		}
+		memcpy(f->tail, row.tail, row.tail_len);
+		f->tail_bytes = row.tail_len;
+	}
+	put->resumed_bytes = row.chunk_bytes + row.tail_len;
+out:
+	buf_done(&mem);
+	return rc;
+}
+
+enum rc
+stage_upload_offset(struct stage *s, const char *path, size_t path_len, uint64_t *offset,
+	uint64_t *total, struct err *err)
+{
+	struct upload_row row;
+	struct buf mem;
+
+	buf_init(&mem, (size_t)1 << 20);
+	enum rc rc = db_upload_find(s->ss->options.db, s->id, path, path_len, &row, &mem, err);
+	if (rc == RC_OK) {
+		*offset = row.chunk_bytes + row.tail_len;
+		*total = row.has_total ? row.total : UINT64_MAX;
+	}
+	buf_done(&mem);
+	return rc;
+}
+
+bool
+stage_path_busy(struct stage *s, const char *path, size_t path_len)
+{
+	bool busy = false;
+
+	pthread_mutex_lock(&s->mtx);
+	for (struct stage_live *l = s->lives.next; l != &s->lives && !busy; l = l->next)
+		busy = strlen(l->label) == path_len && memcmp(l->label, path, path_len) == 0;
+	pthread_mutex_unlock(&s->mtx);
+	return busy;
+}
