@@ -67,3 +67,52 @@ codec_stream_is_whole(const struct codec_stream *s)
 {
 	return s->whole;
 }
+
+struct codec_press {
+	ZSTD_CCtx *c;
+};
+
+enum rc
+codec_press_open(int level, struct codec_press **out, struct err *err)
+{
+	*out = NULL;
+	struct codec_press *p = calloc(1, sizeof *p);
+	if (p == NULL)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	p->c = ZSTD_createCCtx();
+	if (p->c == NULL ||
+		ZSTD_isError(ZSTD_CCtx_setParameter(p->c, ZSTD_c_compressionLevel, level)) ||
+		ZSTD_isError(ZSTD_CCtx_setParameter(p->c, ZSTD_c_checksumFlag, 1))) {
+		codec_press_free(p);
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	}
+	*out = p;
+	return RC_OK;
+}
+
+void
+codec_press_free(struct codec_press *p)
+{
+	if (p == NULL)
+		return;
+	ZSTD_freeCCtx(p->c);
+	free(p);
+}
+
+enum rc
+codec_press_add(struct codec_press *p, const uint8_t *data, size_t len, bool end, struct buf *out,
+	struct err *err)
+{
+	ZSTD_inBuffer in = {data, len, 0};
+	size_t left;
+
+	do {
+		uint8_t piece[16384];
+		ZSTD_outBuffer to = {piece, sizeof piece, 0};
+		left = ZSTD_compressStream2(p->c, &to, &in, end ? ZSTD_e_end : ZSTD_e_continue);
+		buf_add(out, piece, to.pos);
+		if (ZSTD_isError(left) || !buf_ok(out))
+			return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	} while (in.pos < in.size || (end && left > 0));
+	return RC_OK;
+}

@@ -6,15 +6,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "buf.h"
 #include "err.h"
 
-/* codec_stream: expand a zstd stream that someone else made, a piece at a time.
+/* codec_stream: zstd streams of and for others, a piece at a time. What we store is not made of
+ * streams: see codec.h.
  *
- * Takes any number of frames one after the other, skippable ones too, as zstd -d does.
- * Memory: the window a frame asks for, at most 2^window_log_max bytes, and about 0.3 MiB.
+ * Expanding takes any number of frames one after the other, skippable ones too, as zstd -d does.
+ * Its memory is the window a frame asks for, at most 2^window_log_max bytes, and about 0.3 MiB.
+ * Compressing makes one frame with a checksum, and takes about 4 MiB at level 3.
  * Threads: one at a time. */
 
 struct codec_stream;
+struct codec_press;
 
 /* RC_NOMEM. */
 enum rc codec_stream_open(int window_log_max, struct codec_stream **out, struct err *err);
@@ -30,5 +34,15 @@ enum rc codec_stream_expand(struct codec_stream *s, const uint8_t **src, size_t 
 
 /* Whether what was taken so far ends with the end of a frame, all of it given out. */
 bool codec_stream_is_whole(const struct codec_stream *s);
+
+/* RC_NOMEM. */
+enum rc codec_press_open(int level, struct codec_press **out, struct err *err);
+/* NULL is allowed. */
+void codec_press_free(struct codec_press *p);
+
+/* Take all len bytes; append to out what has come out so far. end: finish the frame, and take
+ * nothing after that. RC_NOMEM, also if out is at its limit. */
+enum rc codec_press_add(struct codec_press *p, const uint8_t *data, size_t len, bool end,
+	struct buf *out, struct err *err);
 
 #endif

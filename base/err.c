@@ -38,11 +38,8 @@ err_detail(struct err *err, const char *fmt, ...)
 enum rc
 err_errno(struct err *err, int errnum, const char *doing, const char *path)
 {
-	char why[128];
+	const char *why = strerrordesc_np(errnum); /* needs no buffer and no locale; NULL if unknown */
 
-	/* the XSI form writes into why and returns int; the GNU form may not use why at all */
-	if (strerror_r(errnum, why, sizeof why) != 0)
-		snprintf(why, sizeof why, "errno %d", errnum);
 	switch (errnum) {
 	case ENOSPC:
 	case EDQUOT:
@@ -56,7 +53,7 @@ err_errno(struct err *err, int errnum, const char *doing, const char *path)
 		err_set(err, RC_IO, "io-error", "could not %s", doing);
 		break;
 	}
-	err_detail(err, "%s: %s (errno %d)", path ? path : "-", why, errnum);
+	err_detail(err, "%s: %s (errno %d)", path ? path : "-", why ? why : "?", errnum);
 	return err->rc;
 }
 

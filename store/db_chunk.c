@@ -6,6 +6,8 @@
 
 #include "db.h"
 
+#define WHOLE_TABLE_MS_MAX (600u * 1000) /* a billion rows at 2 million a second */
+
 int
 chunk_row_cmp(const void *a, const void *b)
 {
@@ -247,6 +249,59 @@ db_chunk_keys(struct db *db, const struct chunk_key *after, size_t limit, struct
 	struct keys_query q = {after, limit, out, count};
 
 	return db_run_readonly(db, run_keys, &q, err);
+}
+
+static const struct db_stmt stmt_pack_ends = {
+	.name = "chunk_pack_ends",
+	/* least: a damaged row must not overflow */
+	.sql = "SELECT u.ord, max(least(c.frame_offset, 1::bigint << 40)"
+	       " + least(c.frame_bytes, 1::bigint << 40))"
+	       " FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, ord)"
+	       " JOIN chunk c ON c.pack_id = u.id GROUP BY u.ord",
+	.params = 1,
+};
+
+struct ends_query {
+	const uint64_t *pack_ids;
+	size_t count;
+	uint64_t *ends;
+};
+
+static enum rc
+run_pack_ends(struct db_tx *tx, void *arg, struct err *err)
+{
+	struct ends_query *q = arg;
+	struct db_result *r = NULL;
+	struct db_params p;
+
+	memset(q->ends, 0, q->count * sizeof *q->ends);
+	enum rc rc = db_set_timeouts(tx, WHOLE_TABLE_MS_MAX, DB_LOCK_TIMEOUT_MS, err);
+	if (rc != RC_OK)
+		return rc;
+	db_params_init(&p);
+	db_array_begin(&p, DB_INT8);
+	for (size_t i = 0; i < q->count; i++)
+		db_array_i64(&p, (int64_t)q->pack_ids[i]);
+	db_array_end(&p);
+	rc = db_exec(tx, &stmt_pack_ends, &p, &r, err);
+	for (size_t i = 0; rc == RC_OK && i < db_rows(r); i++) {
+		int64_t ord = db_get_i64(r, i, 0);
+		if (ord >= 1 && (size_t)ord <= q->count)
+			q->ends[ord - 1] = (uint64_t)db_get_i64(r, i, 1);
+	}
+	db_result_free(r);
+	db_params_done(&p);
+	return rc;
+}
+
+/* Not read-only, because only a transaction has a timeout of its own. */
+enum rc
+db_chunk_pack_ends(
+	struct db *db, const uint64_t *pack_ids, size_t count, uint64_t *ends, struct err *err)
+{
+	struct ends_query q = {pack_ids, count, ends};
+
+	return db_run(db, run_pack_ends, &q, err);
 }
 
 /* reltuples is -1 before the first analyze; the size of the relation stands in for it. */

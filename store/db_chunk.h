@@ -10,7 +10,8 @@
 #include "sha256.h"
 
 /* db_chunk: rows of table chunk, where the bytes of a chunk are.
- * Functions with a struct db_tx need the caller's transaction; with a struct db they run their own. */
+ * Functions with a struct db_tx need the caller's transaction; with a struct db they run their own.
+ */
 
 struct db;
 struct db_tx;
@@ -28,8 +29,8 @@ struct chunk_row {
 /* Order by (repo_id, hash), the order every writer of chunk rows keeps. For qsort over pointers. */
 int chunk_row_cmp(const void *a, const void *b);
 
-/* Insert the rows (sorted by chunk_row_cmp, no two equal). A live row that is there already stays as
- * it is; a bad one gets the new place and is live again. */
+/* Insert the rows (sorted by chunk_row_cmp, no two equal). A live row that is there already stays
+ * as it is; a bad one gets the new place and is live again. */
 enum rc db_chunk_upsert(
 	struct db_tx *tx, const struct chunk_row *const *rows, size_t count, struct err *err);
 
@@ -52,6 +53,10 @@ struct chunk_key {
 };
 enum rc db_chunk_keys(struct db *db, const struct chunk_key *after, size_t limit,
 	struct chunk_key *out, size_t *count, struct err *err);
+/* ends[i] = where the last frame ends that a chunk row (live or bad) names in pack_ids[i]; 0 if no
+ * row names the pack. Reads the whole table, as there is no index by pack: once for all packs. */
+enum rc db_chunk_pack_ends(
+	struct db *db, const uint64_t *pack_ids, size_t count, uint64_t *ends, struct err *err);
 /* Estimated number of chunk rows (planner's statistics), for sizing. */
 enum rc db_chunk_estimate(struct db *db, uint64_t *count, struct err *err);
 

@@ -21,10 +21,16 @@ static const struct db_stmt stmt_delete = {
 	.params = 1,
 	.types = (const uint32_t[]){DB_INT8},
 };
+static const struct db_stmt stmt_last_id = {
+	.name = "pack_last_id",
+	.sql = "SELECT coalesce(pg_sequence_last_value("
+	       "pg_get_serial_sequence('pack', 'id')::regclass), 0)",
+	.params = 0,
+};
 static const struct db_stmt stmt_reserve = {
 	.name = "pack_reserve_ids",
-	.sql = "SELECT setval(pg_get_serial_sequence('pack', 'id'),"
-	       " greatest($1, nextval(pg_get_serial_sequence('pack', 'id'))))",
+	.sql = "SELECT setval(s, $1) FROM pg_get_serial_sequence('pack', 'id') AS s"
+	       " WHERE $1 > coalesce(pg_sequence_last_value(s::regclass), 0)",
 	.params = 1,
 	.types = (const uint32_t[]){DB_INT8},
 };
@@ -100,6 +106,14 @@ db_pack_delete(struct db *db, uint64_t id, struct err *err)
 	struct query q = {&stmt_delete, {(int64_t)id}, NULL, 0, NULL};
 
 	return db_run(db, run, &q, err);
+}
+
+enum rc
+db_pack_last_id(struct db *db, uint64_t *id, struct err *err)
+{
+	struct query q = {&stmt_last_id, {0}, id, 1, NULL};
+
+	return db_run_readonly(db, run, &q, err);
 }
 
 enum rc

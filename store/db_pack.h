@@ -24,7 +24,13 @@ enum rc db_pack_close(
 	struct db *db, uint64_t id, enum pack_state state, uint64_t bytes, struct err *err);
 /* Forget a pack that holds nothing. */
 enum rc db_pack_delete(struct db *db, uint64_t id, struct err *err);
-/* Make sure that id and all below it are never given out (after the database was lost). */
+/* No id above this was ever given out; 2^63 is where the sequence would end. */
+#define DB_PACK_ID_MAX (UINT64_C(1) << 62)
+
+/* The last id that was given out, 0 if none was. */
+enum rc db_pack_last_id(struct db *db, uint64_t *id, struct err *err);
+/* Make sure that id (at most DB_PACK_ID_MAX) and all below it are never given out, after the
+ * database was lost. Nobody may be opening packs meanwhile. */
 enum rc db_pack_reserve_ids(struct db *db, uint64_t id, struct err *err);
 
 /* Ids of packs in state PACK_OPEN, up to limit. */

@@ -152,6 +152,16 @@ count_padding(struct scan *s)
 	return end;
 }
 
+/* Something right of that many bytes begins at the scan's offset: go past it. */
+static void
+pass(struct scan *s, uint64_t bytes)
+{
+	s->offset += bytes;
+	s->stats->end_bytes = s->offset;
+	s->stats->ends_with_footer = false;
+	gap_begin(s);
+}
+
 /* Something right begins at the scan's offset. */
 static void
 gap_close(struct scan *s)
@@ -182,8 +192,7 @@ take_frame(struct scan *s, const struct pack_frame_view *f)
 	s->stats->chunks += f->chunk_count;
 	s->stats->raw_bytes += f->raw_bytes;
 	s->stats->frame_bytes += f->place.bytes;
-	s->offset += f->place.bytes;
-	gap_begin(s);
+	pass(s, f->place.bytes);
 	return s->fn == NULL ? RC_OK : s->fn(s->arg, f, s->err);
 }
 
@@ -249,8 +258,8 @@ try_footer(struct scan *s, uint64_t left)
 		return rc;
 	gap_close(s);
 	s->stats->footer_bytes += footer_bytes + PACK_TRAILER_BYTES;
-	s->offset += footer_bytes + PACK_TRAILER_BYTES;
-	gap_begin(s);
+	pass(s, footer_bytes + PACK_TRAILER_BYTES);
+	s->stats->ends_with_footer = true;
 	return RC_OK;
 }
 
@@ -291,6 +300,8 @@ scan_header(struct scan *s)
 	enum rc rc = window_get(s, 0, PACK_BLOCK_BYTES, &p);
 	if (rc == RC_OK)
 		s->stats->header_ok = pack_header_decode(p, s->pack_id, &s->stats->header) == NULL;
+	if (s->stats->header_ok)
+		s->stats->end_bytes = PACK_BLOCK_BYTES;
 	return rc;
 }
 

@@ -38,6 +38,8 @@ struct pack_scan_stats {
 	uint64_t unwritten_bytes;  /* zeros at the end: allocated, never written */
 	uint64_t unreadable_bytes; /* how many of all these the disk did not give */
 	uint64_t footer_bytes;     /* of a right footer with its trailer, else 0 */
+	uint64_t end_bytes;        /* where the last right thing ends: header, frame or footer */
+	bool ends_with_footer;     /* and that is a footer */
 };
 
 /* A whole frame; borrowed for the call. Answers RC_OK to go on; anything else (err filled) ends the

@@ -143,7 +143,9 @@ struct stage_put {
 	uint64_t total_bytes;	/* of the whole file; UINT64_MAX unknown */
 	uint64_t resumed_bytes; /* that were there before */
 	bool resumable;		/* keep what came if it is cut off */
-	bool unchanged;		/* set before done: the path held the same content already */
+	bool unchanged;		/* set before done: the path held the same content, mode and mtime */
+	bool shared;		/* set by stage_put_begin: another put of the path was under way; resumable
+				 * is off then, and what a cut upload left is not touched */
 	void (*done)(struct stage_put *put, enum rc rc, const struct err *err);
 	void *owner;
 	/* the stage's own */

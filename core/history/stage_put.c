@@ -126,33 +126,38 @@ change_entry(const struct stage_change *c, struct stage_entry *e)
 	};
 }
 
-static void
-log_changes(struct buf *b, const struct change_rider *r)
+/* A removal also forgets the part of an upload that was cut. */
+static enum rc
+write_changes(struct db_tx *tx, struct buf *b, const struct change_rider *r, struct err *err)
 {
-	for (size_t i = 0; i < r->count; i++) {
+	enum rc rc = RC_OK;
+
+	for (size_t i = 0; rc == RC_OK && i < r->count; i++) {
+		const struct stage_change *c = &r->changes[i];
 		struct stage_entry e;
-		if (r->changes[i].remove) {
-			stage_log_remove(b, r->changes[i].path, r->changes[i].path_len);
+		if (c->remove) {
+			stage_log_remove(b, c->path, c->path_len);
+			if (r->stage->may_have_uploads)
+				rc = db_upload_delete(tx, r->stage->id, c->path, c->path_len, 0, err);
 			continue;
 		}
-		change_entry(&r->changes[i], &e);
+		change_entry(c, &e);
 		stage_log_put(b, &e);
 	}
+	return rc;
 }
 
 /* Records of one rider into the stage's batch; half uploads have a row of their own. */
 static enum rc
 write_rider(struct db_tx *tx, struct ingest_rider *rider, struct buf *b, struct err *err)
 {
-	if (rider->ops != &put_ops) {
-		log_changes(b, (struct change_rider *)rider);
-		return RC_OK;
-	}
+	if (rider->ops != &put_ops)
+		return write_changes(tx, b, (struct change_rider *)rider, err);
 	struct stage_put *put = (struct stage_put *)rider;
 	if (put->file.partial)
 		return put->resumable ? write_upload(tx, put, true, err) : RC_OK;
 	log_put(b, put);
-	if (!put->stage->may_have_uploads)
+	if (!put->stage->may_have_uploads || put->shared)
 		return RC_OK;
 	return db_upload_delete(tx, put->stage->id, put->path, put->path_len,
 		put->file.content.kind == CONTENT_RECIPE ? put->file.recipe_id : 0, err);
@@ -259,7 +264,8 @@ enter(struct stage *s, const struct stage_entry *e, bool *unchanged, struct err 
 
 	if (unchanged != NULL)
 		*unchanged = old != NULL && old->kind == e->kind && old->size == e->size &&
-			sha256_equal(&old->id, &e->id);
+			sha256_equal(&old->id, &e->id) && old->mode == e->mode &&
+			old->mtime_ns == e->mtime_ns;
 	enum rc rc = stage_map_put(s->map, e, err);
 	if (rc != RC_OK)
 		map_failed(s);
@@ -325,6 +331,20 @@ change_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 
 /* ---- what callers do ---- */
 
+/* The row of a half upload, and the parts of the recipe that it names, belong to the put of the path
+ * that came first; those beside it must neither replace nor delete them. */
+static bool
+is_behind_another(struct stage *s, const struct stage_live *live)
+{
+	const struct stage_live *l;
+
+	pthread_mutex_lock(&s->mtx);
+	for (l = s->lives.next; l != live && strcmp(l->label, live->label) != 0; l = l->next)
+		;
+	pthread_mutex_unlock(&s->mtx);
+	return l != live;
+}
+
 enum rc
 stage_put_begin(struct stage *s, struct stage_put *put, uint64_t body_bytes, struct err *err)
 {
@@ -334,6 +354,9 @@ stage_put_begin(struct stage *s, struct stage_put *put, uint64_t body_bytes, str
 	enum rc rc = stage_live_begin(s, &put->live, err);
 	if (rc != RC_OK)
 		return rc;
+	put->shared = is_behind_another(s, &put->live);
+	if (put->shared)
+		put->resumable = false;
 	stage_ref(s);
 	put->file.rider.ops = &put_ops;
 	put->file.meter = &s->meter;

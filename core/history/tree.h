@@ -28,16 +28,13 @@
  * returns. Threads: trees are immutable; a store decides for itself; all else belongs to one thread
  * at a time. */
 
-/* The mtime of a file for which nobody said one, so that equal contents make equal trees. */
-#define TREE_MTIME_NONE INT64_MIN
-
 /* One file. Paths are not NUL-terminated. */
 struct tree_entry {
 	const char *path;
 	size_t path_len;
 	struct content content;
 	uint32_t mode;    /* as in struct stat */
-	int64_t mtime_ns; /* since 1970, or TREE_MTIME_NONE */
+	int64_t mtime_ns; /* since 1970; 0: nobody said it, so that equal contents make equal trees */
 };
 
 struct tree_totals {

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -16,10 +17,12 @@ static const size_t class_bytes[CLASS_COUNT] = {
 struct slab_pool {
 	size_t bytes_max; /* immutable */
 	pthread_mutex_t mtx;
-	/* guarded by mtx */
+	pthread_cond_t called; /* a call of a waiter's fn has returned */
+	/* guarded by mtx; used + promised <= bytes_max, used + free <= bytes_max */
 	struct slab *free[CLASS_COUNT];
 	size_t free_bytes;
 	size_t used_bytes;
+	size_t promised_bytes; /* to waiters that were called and have not come yet */
 	size_t peak_bytes;
 	int takers;
 	size_t waiting;
@@ -37,6 +40,7 @@ slab_pool_open(size_t bytes_max, struct slab_pool **out, struct err *err)
 		bytes_max = 4 * SLAB_LARGE_BYTES;
 	pool->bytes_max = bytes_max;
 	pthread_mutex_init(&pool->mtx, NULL);
+	pthread_cond_init(&pool->called, NULL);
 	pool->line.next = pool->line.prev = &pool->line;
 	*out = pool;
 	return RC_OK;
@@ -61,6 +65,7 @@ slab_pool_free(struct slab_pool *pool)
 			slab_unmap(slab);
 		}
 	}
+	pthread_cond_destroy(&pool->called);
 	pthread_mutex_destroy(&pool->mtx);
 	free(pool);
 }
@@ -133,65 +138,101 @@ unmap_list(struct slab *list)
 	}
 }
 
-static struct slab_waiter *
+static bool
+fits(const struct slab_pool *pool, size_t bytes)
+{
+	return pool->used_bytes + pool->promised_bytes + bytes <= pool->bytes_max;
+}
+
+static void
 leave_line(struct slab_pool *pool, struct slab_waiter *w)
 {
 	w->prev->next = w->next;
 	w->next->prev = w->prev;
 	w->in_line = 0;
 	pool->waiting--;
-	return w;
 }
 
-static int
-has_room(const struct slab_pool *pool)
+static void
+take_promise_back(struct slab_pool *pool, struct slab_waiter *w)
 {
-	return pool->used_bytes + SLAB_MEDIUM_BYTES <= pool->bytes_max;
+	pool->promised_bytes -= w->promised_bytes;
+	w->promised_bytes = 0;
+}
+
+/* Call waiters, in order, as long as there is enough for the first in line; then unlock. Each is
+ * looked up anew, because the line may be another after a call. */
+static void
+serve_and_unlock(struct slab_pool *pool)
+{
+	for (;;) {
+		struct slab_waiter *w = pool->line.next;
+		if (w == &pool->line || !fits(pool, class_bytes[class_of(w->min_bytes)]))
+			break;
+		leave_line(pool, w);
+		w->promised_bytes = class_bytes[class_of(w->min_bytes)];
+		pool->promised_bytes += w->promised_bytes;
+		w->calls++;
+		pthread_mutex_unlock(&pool->mtx);
+		w->fn(w);
+		pthread_mutex_lock(&pool->mtx);
+		w->calls--;
+		pthread_cond_broadcast(&pool->called);
+	}
+	pthread_mutex_unlock(&pool->mtx);
+}
+
+/* Find a slab, or bytes to map one (*map_bytes) and what must be unmapped before (*doomed). */
+static struct slab *
+reserve(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, size_t *map_bytes,
+	struct slab **doomed)
+{
+	int least = class_of(min_bytes);
+
+	for (int c = choose_class(pool, min_bytes, want_bytes); c >= least; c--) {
+		size_t bytes = class_bytes[c];
+		struct slab *slab = pool->free[c];
+		if (!fits(pool, bytes))
+			continue;
+		if (slab != NULL) {
+			pool->free[c] = slab->next;
+			pool->free_bytes -= bytes;
+		} else {
+			*doomed = make_room(pool, bytes);
+			*map_bytes = bytes;
+		}
+		pool->used_bytes += bytes;
+		if (pool->used_bytes > pool->peak_bytes)
+			pool->peak_bytes = pool->used_bytes;
+		return slab;
+	}
+	return NULL;
 }
 
 struct slab *
-slab_take(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, int first)
+slab_take(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, struct slab_waiter *w)
 {
 	struct slab *slab = NULL;
 	struct slab *doomed = NULL;
-	struct slab_waiter *next = NULL;
-	size_t reserved = 0;
+	size_t map_bytes = 0;
 
 	pthread_mutex_lock(&pool->mtx);
-	if (first || pool->line.next == &pool->line) {
-		int least = class_of(min_bytes);
-		for (int c = choose_class(pool, min_bytes, want_bytes); c >= least; c--) {
-			size_t bytes = class_bytes[c];
-			if (pool->free[c] != NULL) {
-				slab = pool->free[c];
-				pool->free[c] = slab->next;
-				pool->free_bytes -= bytes;
-			} else if (pool->used_bytes + bytes <= pool->bytes_max) {
-				doomed = make_room(pool, bytes);
-				reserved = bytes;
-			} else {
-				continue;
-			}
-			pool->used_bytes += bytes;
-			if (pool->used_bytes > pool->peak_bytes)
-				pool->peak_bytes = pool->used_bytes;
-			break;
-		}
-		/* what came back may serve more than the one who was called */
-		if (pool->line.next != &pool->line && has_room(pool))
-			next = leave_line(pool, pool->line.next);
+	bool is_turn = pool->line.next == &pool->line;
+	if (w != NULL && w->promised_bytes > 0) {
+		take_promise_back(pool, w);
+		is_turn = true;
 	}
-	pthread_mutex_unlock(&pool->mtx);
+	if (is_turn)
+		slab = reserve(pool, min_bytes, want_bytes, &map_bytes, &doomed);
+	serve_and_unlock(pool);
 	unmap_list(doomed);
-	if (next != NULL)
-		next->fn(next);
-	if (reserved == 0)
+	if (map_bytes == 0)
 		return slab;
-	slab = slab_map(reserved);
+	slab = slab_map(map_bytes);
 	if (slab == NULL) {
 		pthread_mutex_lock(&pool->mtx);
-		pool->used_bytes -= reserved;
-		pthread_mutex_unlock(&pool->mtx);
+		pool->used_bytes -= map_bytes;
+		serve_and_unlock(pool);
 	}
 	return slab;
 }
@@ -209,8 +250,6 @@ slab_take_loose(size_t bytes)
 void
 slab_give(struct slab_pool *pool, struct slab *slab)
 {
-	struct slab_waiter *w = NULL;
-
 	if (slab->loose) {
 		free(slab);
 		return;
@@ -221,21 +260,16 @@ slab_give(struct slab_pool *pool, struct slab *slab)
 	pool->free[c] = slab;
 	pool->free_bytes += slab->bytes;
 	pool->used_bytes -= slab->bytes;
-	if (pool->line.next != &pool->line)
-		w = leave_line(pool, pool->line.next);
-	pthread_mutex_unlock(&pool->mtx);
-	if (w != NULL)
-		w->fn(w);
+	serve_and_unlock(pool);
 }
 
 void
-slab_wait(struct slab_pool *pool, struct slab_waiter *w)
+slab_wait(struct slab_pool *pool, size_t min_bytes, struct slab_waiter *w)
 {
-	int at_once;
-
 	pthread_mutex_lock(&pool->mtx);
-	at_once = has_room(pool) && pool->line.next == &pool->line;
-	if (!at_once && !w->in_line) {
+	if (!w->in_line) {
+		take_promise_back(pool, w);
+		w->min_bytes = min_bytes;
 		w->prev = pool->line.prev;
 		w->next = &pool->line;
 		w->prev->next = w;
@@ -243,25 +277,19 @@ slab_wait(struct slab_pool *pool, struct slab_waiter *w)
 		w->in_line = 1;
 		pool->waiting++;
 	}
-	pthread_mutex_unlock(&pool->mtx);
-	if (at_once)
-		w->fn(w);
+	serve_and_unlock(pool);
 }
 
 void
 slab_unwait(struct slab_pool *pool, struct slab_waiter *w)
 {
-	struct slab_waiter *next = NULL;
-
 	pthread_mutex_lock(&pool->mtx);
 	if (w->in_line)
 		leave_line(pool, w);
-	else if (pool->line.next != &pool->line && has_room(pool))
-		/* it was called and leaves without taking: pass the turn on */
-		next = leave_line(pool, pool->line.next);
-	pthread_mutex_unlock(&pool->mtx);
-	if (next != NULL)
-		next->fn(next);
+	take_promise_back(pool, w);
+	while (w->calls > 0)
+		pthread_cond_wait(&pool->called, &pool->mtx);
+	serve_and_unlock(pool);
 }
 
 void

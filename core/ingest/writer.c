@@ -16,7 +16,7 @@ struct ingest_writer {
 	void (*wake)(void *arg);
 	void *wake_arg;
 	struct slab_waiter waiter;
-	bool woken; /* the next take goes before those in line */
+	bool waiting; /* in line, or called and not come yet */
 
 	struct ingest_file *file;
 	uint64_t expected_bytes; /* of the file; UINT64_MAX: unknown */
@@ -217,7 +217,7 @@ grow_want(struct ingest_writer *w)
 		w->want_bytes = SLAB_MEDIUM_BYTES;
 }
 
-/* A slab with room for at least one byte; false if there is no memory now. */
+/* A slab with room for at least one byte; false if there is no memory now: wake will be called. */
 static bool
 have_room(struct ingest_writer *w)
 {
@@ -232,16 +232,19 @@ have_room(struct ingest_writer *w)
 	}
 	if (b != NULL && b->slab != NULL)
 		return true;
-	uint64_t left = w->expected_bytes == UINT64_MAX || w->expected_bytes < w->written_bytes
+	/* more may come than was expected */
+	uint64_t left = w->expected_bytes == UINT64_MAX || w->expected_bytes <= w->written_bytes
 		? SLAB_SMALL_BYTES
 		: w->expected_bytes - w->written_bytes;
 	size_t need = w->tail_bytes + (size_t)(left < SLAB_SMALL_BYTES ? left : SLAB_SMALL_BYTES);
 	if (need > SLAB_SMALL_BYTES)
 		need = SLAB_MEDIUM_BYTES;
-	struct slab *slab = slab_take(w->in->slabs, need, w->want_bytes, w->woken);
-	w->woken = false;
-	if (slab == NULL)
+	struct slab *slab = slab_take(w->in->slabs, need, w->want_bytes, &w->waiter);
+	w->waiting = slab == NULL;
+	if (slab == NULL) {
+		slab_wait(w->in->slabs, need, &w->waiter);
 		return false;
+	}
 	if (b == NULL)
 		b = w->block = block_new(w->space, NULL);
 	if (b == NULL) {
@@ -276,8 +279,6 @@ take_bytes(struct ingest_writer *w, const uint8_t *data, size_t len)
 		if (!have_room(w)) {
 			if (atomic_load(&w->file->x.failed) != 0)
 				break;
-			w->woken = true;
-			slab_wait(w->in->slabs, &w->waiter);
 			return taken;
 		}
 		size_t n = w->block->slab->bytes - w->fill;
@@ -363,6 +364,9 @@ end_file(struct ingest_writer *w, enum piece_end end)
 		struct timespec nap = {.tv_nsec = 10000000};
 		nanosleep(&nap, NULL);
 	}
+	if (w->waiting) /* nobody will write what it waited to write */
+		slab_unwait(w->in->slabs, &w->waiter);
+	w->waiting = false;
 	p->end = end;
 	p->cost.stage_ns[METER_RECEIVE] = w->receive_ns;
 	w->in_piece = false;

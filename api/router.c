@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "router.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "utf8.h"
+
+/* A piece of a raw path or of a template, between slashes. */
+struct span {
+	char *p;
+	size_t len;
+};
+
+struct template_segment {
+	const char *p; /* literal text, or the parameter's name */
+	size_t len;
+	bool is_param;
+	bool is_rest;
+};
+
+/* What matching one template found; the spans are still raw. */
+struct match {
+	const struct op *op;
+	struct span spans[REQUEST_PARAMS_MAX];
+	struct template_segment names[REQUEST_PARAMS_MAX];
+	size_t param_count;
+	uint32_t rank; /* one bit a segment from the left, set for a literal */
+};
+
+static const char *const method_names[METHOD_COUNT] = {
+	[METHOD_GET] = "GET",
+	[METHOD_HEAD] = "HEAD",
+	[METHOD_PUT] = "PUT",
+	[METHOD_POST] = "POST",
+	[METHOD_DELETE] = "DELETE",
+	[METHOD_OPTIONS] = "OPTIONS",
+};
+
+/* ---- matching ---- */
+
+/* The next segment of a template that starts with '/', or false at its end. */
+static bool
+next_template_segment(const char **at, struct template_segment *out)
+{
+	const char *p = *at;
+
+	if (*p != '/')
+		return false;
+	p++;
+	size_t len = strcspn(p, "/");
+	*at = p + len;
+	*out = (struct template_segment){.p = p, .len = len};
+	if (len < 2 || p[0] != '{')
+		return true;
+	out->is_param = true;
+	out->p = p + 1;
+	out->len = len - 2;
+	if (out->len > 3 && memcmp(out->p + out->len - 3, "...", 3) == 0) {
+		out->is_rest = true;
+		out->len -= 3;
+	}
+	return true;
+}
+
+/* One segment of the raw path, or for a rest parameter all that is left of it; false at its end. */
+static bool
+next_path_span(char **at, bool rest, struct span *out)
+{
+	char *p = *at;
+
+	if (*p != '/')
+		return false;
+	p++;
+	*out = (struct span){.p = p, .len = rest ? strlen(p) : strcspn(p, "/")};
+	*at = p + out->len;
+	return true;
+}
+
+static bool
+match_template(const struct op *op, char *path, struct match *m)
+{
+	const char *t = op->path;
+	struct template_segment seg;
+	struct span span;
+	uint32_t bit = UINT32_C(1) << 31;
+
+	*m = (struct match){.op = op};
+	for (; next_template_segment(&t, &seg); bit >>= 1) {
+		if (!next_path_span(&path, seg.is_rest, &span))
+			return false;
+		/* the root, "/", is a template of one empty literal */
+		if (!seg.is_param) {
+			if (span.len != seg.len || memcmp(span.p, seg.p, seg.len) != 0)
+				return false;
+			m->rank |= bit;
+			continue;
+		}
+		if (span.len == 0 || m->param_count == REQUEST_PARAMS_MAX)
+			return false;
+		m->names[m->param_count] = seg;
+		m->spans[m->param_count++] = span;
+	}
+	return *path == '\0';
+}
+
+static bool
+serves(const struct op *op, enum method method)
+{
+	return op->method == method || (method == METHOD_HEAD && op->method == METHOD_GET);
+}
+
+/* a is the better answer to method than b (which may be none). */
+static bool
+is_better(const struct match *a, const struct match *b, enum method method)
+{
+	if (b->op == NULL || a->rank != b->rank)
+		return b->op == NULL || a->rank > b->rank;
+	return a->op->method == method && b->op->method != method;
+}
+
+static void
+write_allow(const bool *methods, char *out)
+{
+	size_t len = 0;
+
+	for (int m = 0; m < METHOD_COUNT; m++) {
+		if (!methods[m])
+			continue;
+		int n = snprintf(out + len, ROUTER_ALLOW_BYTES - len, "%s%s", len > 0 ? ", " : "",
+			method_names[m]);
+		len += (size_t)n;
+	}
+}
+
+/* The best template for path and method into *best (op NULL: none); false if no method knows the
+ * path. */
+static bool
+find_best(const struct op *const *ops, enum method method, char *path, struct match *best,
+	char *allow)
+{
+	bool methods[METHOD_COUNT] = {false};
+	bool known = false;
+	struct match m;
+
+	best->op = NULL;
+	for (; *ops != NULL; ops++) {
+		if (!match_template(*ops, path, &m))
+			continue;
+		known = true;
+		methods[(*ops)->method] = true;
+		if (serves(*ops, method) && is_better(&m, best, method))
+			*best = m;
+	}
+	if (known) {
+		methods[METHOD_OPTIONS] = true;
+		methods[METHOD_HEAD] |= methods[METHOD_GET];
+		write_allow(methods, allow);
+	}
+	return known;
+}
+
+/* ---- decoding ---- */
+
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* Percent-decode in place and end with NUL (the byte after the span is a separator that is no
+ * longer needed). Returns NULL, or what is wrong and in *bad at which byte of the raw text. */
+static const char *
+decode(struct span *s, bool plus_is_space, size_t *bad)
+{
+	size_t out = 0;
+
+	for (size_t i = 0; i < s->len; i++, out++) {
+		char c = s->p[i];
+		if (plus_is_space && c == '+')
+			c = ' ';
+		if (c == '%') {
+			int hi = i + 2 < s->len ? hex_digit(s->p[i + 1]) : -1;
+			int lo = i + 2 < s->len ? hex_digit(s->p[i + 2]) : -1;
+			*bad = i;
+			if (hi < 0 || lo < 0)
+				return "a '%' that two hexadecimal digits do not follow";
+			if (hi == 0 && lo == 0)
+				return "a NUL byte (%00)";
+			c = (char)(hi << 4 | lo);
+			i += 2;
+		}
+		s->p[out] = c;
+	}
+	s->len = out;
+	s->p[out] = '\0';
+	*bad = 0;
+	return utf8_valid(s->p, out) ? NULL : "bytes that are not UTF-8 in the part that starts";
+}
+
+static enum rc
+decode_params(struct match *m, const char *path, struct route *out, struct err *err)
+{
+	for (size_t i = 0; i < m->param_count; i++) {
+		struct span *s = &m->spans[i];
+		size_t start = (size_t)(s->p - path);
+		size_t bad;
+		const char *wrong = decode(s, false, &bad);
+		snprintf(out->names[i], ROUTER_NAME_BYTES, "%.*s", (int)m->names[i].len,
+			m->names[i].p);
+		if (wrong != NULL)
+			return err_set(err, RC_INVALID, "invalid-path",
+				"{%s} of the URL path holds %s at byte %zu of the path",
+				out->names[i], wrong, start + bad);
+		out->params[out->param_count++] =
+			(struct request_param){.name = out->names[i], .value = s->p, .len = s->len};
+	}
+	return RC_OK;
+}
+
+/* ---- query ---- */
+
+static const char *
+known_name(const struct op *op, const char *name)
+{
+	for (const char *const *q = op->query; q != NULL && *q != NULL; q++)
+		if (strcmp(*q, name) == 0)
+			return *q;
+	return NULL;
+}
+
+static enum rc
+refuse_query(const struct op *op, const char *what, const char *name, struct err *err)
+{
+	char names[200] = "none";
+	size_t len = 0;
+
+	for (const char *const *q = op->query; q != NULL && *q != NULL && len < sizeof names; q++) {
+		int n = snprintf(names + len, sizeof names - len, "%s%s", len > 0 ? ", " : "", *q);
+		len += (size_t)n;
+	}
+	return err_set(err, RC_INVALID, "invalid-query",
+		"query parameter \"%.64s\" %s; allowed here: %s", name, what, names);
+}
+
+static enum rc
+add_pair(struct span name, struct span value, struct route *out, struct err *err)
+{
+	size_t bad;
+	const char *wrong = decode(&name, true, &bad);
+
+	if (wrong != NULL)
+		return refuse_query(out->op, "has a name that is not well encoded", "?", err);
+	const char *known = known_name(out->op, name.p);
+	if (known == NULL)
+		return refuse_query(out->op, "is not known here", name.p, err);
+	for (size_t i = 0; i < out->query_count; i++)
+		if (out->query[i].name == known)
+			return refuse_query(out->op, "is there more than once", known, err);
+	wrong = decode(&value, true, &bad);
+	if (wrong != NULL)
+		return err_set(err, RC_INVALID, "invalid-query",
+			"the value of query parameter \"%s\" holds %s, at byte %zu", known, wrong,
+			bad);
+	if (out->query_count == ROUTER_QUERY_MAX)
+		return refuse_query(out->op, "is one too many", known, err);
+	out->query[out->query_count++] =
+		(struct request_param){.name = known, .value = value.p, .len = value.len};
+	return RC_OK;
+}
+
+static enum rc
+parse_query(char *query, struct route *out, struct err *err)
+{
+	while (query != NULL) {
+		char *pair = query;
+		size_t len = strcspn(pair, "&");
+		query = pair[len] == '&' ? pair + len + 1 : NULL;
+		if (len == 0)
+			continue;
+		pair[len] = '\0';
+		size_t name_len = strcspn(pair, "=");
+		struct span name = {.p = pair, .len = name_len};
+		struct span value = {.p = pair + name_len, .len = 0};
+		if (name_len < len)
+			value = (struct span){.p = pair + name_len + 1, .len = len - name_len - 1};
+		if (add_pair(name, value, out, err) != RC_OK)
+			return err->rc;
+	}
+	return RC_OK;
+}
+
+/* ---- all of it ---- */
+
+enum rc
+router_find(const struct op *const *ops, enum method method, char *target, struct route *out,
+	struct err *err)
+{
+	struct match best;
+	char *query = strchr(target, '?');
+
+	memset(out, 0, sizeof *out);
+	if (query != NULL)
+		*query++ = '\0';
+	if (method == METHOD_OPTIONS && strcmp(target, "*") == 0) {
+		snprintf(out->allow, sizeof out->allow, "GET, HEAD, PUT, POST, DELETE, OPTIONS");
+		return RC_OK;
+	}
+	if (!find_best(ops, method, target, &best, out->allow))
+		return err_set(err, RC_NOT_FOUND, "route-not-found",
+			"there is nothing at \"%.200s\"; see /openapi.yaml for what there is",
+			target);
+	if (best.op == NULL && method == METHOD_OPTIONS)
+		return RC_OK;
+	if (best.op == NULL)
+		return err_set(err, RC_DENIED, "method-not-allowed",
+			"this path does not take that method; it takes %s", out->allow);
+	out->op = best.op;
+	if (decode_params(&best, target, out, err) != RC_OK)
+		return err->rc;
+	return parse_query(query, out, err);
+}

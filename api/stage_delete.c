@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ops.h"
+#include "parse.h"
+#include "problem.h"
+#include "services.h"
+#include "stage.h"
+
+/* An upload that begins in between ends with the stage gone: it is told so. */
+static enum rc
+abandon(struct stages *stages, struct stage *s, struct err *err)
+{
+	struct stage_info info;
+
+	stage_info(s, &info);
+	if (info.uploads > 0)
+		return err_set(err, RC_CONFLICT, "stage-busy",
+			"%llu uploads into stage \"%s\" are still under way",
+			(unsigned long long)info.uploads, info.name);
+	return stage_abandon(stages, s, err);
+}
+
+static void
+run(struct request *rq)
+{
+	struct err err = ERR_INIT;
+	struct repo *repo;
+	struct stage *s;
+
+	if (parse_repo(rq, &repo) && parse_stage(rq, repo, &s)) {
+		if (abandon(rq->srv->stages, s, &err) == RC_OK)
+			reply_empty(rq, 204);
+		else
+			reply_problem(rq, &err);
+		stage_unref(s);
+	}
+	request_complete(rq);
+}
+
+const struct op op_stage_delete = {
+	.id = "stage_delete",
+	.method = METHOD_DELETE,
+	.path = "/v1/repos/{repo}/stages/{stage}",
+	.admit = parse_admit,
+	.run = run,
+};

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "jobs.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#include "clock.h"
+#include "db.h"
+#include "db_history.h"
+#include "log.h"
+#include "pack_dir.h"
+#include "pack_reader.h"
+#include "services.h"
+
+#define TICK_NS		 ((uint64_t)250 * 1000000)
+#define LOOK_NS		 ((uint64_t)1000 * 1000000)
+#define SWEEP_NS	 ((uint64_t)5000 * 1000000)
+#define EXPIRE_NS	 ((uint64_t)3600 * 1000000000)
+#define KEY_LIFE_US	 ((int64_t)7 * 24 * 3600 * 1000000) /* an Idempotency-Key is remembered */
+#define STORAGE_FREE_MIN ((uint64_t)128 << 20) /* below: two packs and some WAL do not fit */
+
+struct jobs {
+	struct jobs_options options;
+	pthread_t thread;
+	pthread_mutex_t mtx;
+	pthread_cond_t cond;
+	bool stop;
+	/* owned by the thread */
+	uint64_t looked_ns, swept_ns, expired_ns;
+	bool database_was_away, storage_was_full;
+};
+
+static enum rc
+remove_pack(void *arg, uint64_t pack_id, struct err *err)
+{
+	struct jobs *j = arg;
+
+	pack_readers_forget(j->options.readers, pack_id);
+	return pack_remove(j->options.packs, pack_id, err);
+}
+
+static void
+look(struct jobs *j)
+{
+	struct readiness *r = &j->options.srv->readiness;
+	struct err err = ERR_INIT;
+	struct statvfs fs;
+
+	bool away = db_ping(j->options.srv->db, &err) != RC_OK;
+	atomic_store(&r->database, away ? "the database does not answer" : NULL);
+	if (away != j->database_was_away)
+		log_event(away ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
+			away ? "database_away" : "database_back", "detail=\"%s\"", err.detail);
+	j->database_was_away = away;
+	if (statvfs(j->options.data_dir, &fs) != 0)
+		return;
+	uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
+	bool full = left < STORAGE_FREE_MIN || (fs.f_files > 0 && fs.f_favail < 64);
+	atomic_store(&r->storage, full ? "the disk of the data directory is nearly full" : NULL);
+	if (full != j->storage_was_full)
+		log_event(full ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, full ? "disk_full" : "disk_has_space",
+			"free_bytes=%llu free_inodes=%llu", (unsigned long long)left,
+			(unsigned long long)fs.f_favail);
+	j->storage_was_full = full;
+}
+
+static void
+sweep(struct jobs *j)
+{
+	bool more = true;
+
+	/* one batch a round, so that ticks go on */
+	struct err err = ERR_INIT;
+	if (repo_sweep(j->options.srv->repos, remove_pack, j, &more, &err) != RC_OK &&
+		err.rc != RC_UNAVAILABLE)
+		log_event(LOG_LEVEL_WARN, "sweep_failed", "rc=%s text=\"%s\" detail=\"%s\"",
+			rc_name(err.rc), err.text, err.detail);
+	j->swept_ns = clock_mono_ns() - (more && err.rc == RC_OK ? SWEEP_NS : 0);
+}
+
+static void
+round_of_work(struct jobs *j)
+{
+	uint64_t now = clock_mono_ns();
+
+	stages_tick(j->options.srv->stages);
+	if (now - j->looked_ns >= LOOK_NS) {
+		look(j);
+		j->looked_ns = now;
+	}
+	if (j->database_was_away)
+		return;
+	if (now - j->swept_ns >= SWEEP_NS)
+		sweep(j);
+	if (now - j->expired_ns >= EXPIRE_NS) {
+		struct err err = ERR_INIT;
+		db_idempotency_expire(j->options.srv->db, clock_wall_us() - KEY_LIFE_US, &err);
+		j->expired_ns = now;
+	}
+}
+
+static void *
+jobs_main(void *arg)
+{
+	struct jobs *j = arg;
+
+	pthread_mutex_lock(&j->mtx);
+	while (!j->stop) {
+		pthread_mutex_unlock(&j->mtx);
+		round_of_work(j);
+		uint64_t until = clock_mono_ns() + TICK_NS;
+		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u),
+			.tv_nsec = (long)(until % 1000000000u)};
+		pthread_mutex_lock(&j->mtx);
+		if (!j->stop)
+			pthread_cond_timedwait(&j->cond, &j->mtx, &ts);
+	}
+	pthread_mutex_unlock(&j->mtx);
+	return NULL;
+}
+
+enum rc
+jobs_start(const struct jobs_options *options, struct jobs **out, struct err *err)
+{
+	struct jobs *j = calloc(1, sizeof *j);
+	pthread_condattr_t attr;
+
+	if (j == NULL)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	j->options = *options;
+	pthread_mutex_init(&j->mtx, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&j->cond, &attr);
+	pthread_condattr_destroy(&attr);
+	int e = pthread_create(&j->thread, NULL, jobs_main, j);
+	if (e != 0) {
+		free(j);
+		return err_errno(err, e, "start the jobs", NULL);
+	}
+	*out = j;
+	return RC_OK;
+}
+
+void
+jobs_stop(struct jobs *j)
+{
+	if (j == NULL)
+		return;
+	pthread_mutex_lock(&j->mtx);
+	j->stop = true;
+	pthread_cond_signal(&j->cond);
+	pthread_mutex_unlock(&j->mtx);
+	pthread_join(j->thread, NULL);
+	free(j);
+}

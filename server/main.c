@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens everything from the bottom up, waits for a signal, closes everything from the top down. The
+ * main thread also looks after the private PostgreSQL: its child gets a signal when this very thread
+ * ends, so it must be the one that started it. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "config.h"
+#include "data_dir.h"
+#include "db.h"
+#include "endpoint.h"
+#include "http.h"
+#include "jobs.h"
+#include "log.h"
+#include "migrate.h"
+#include "ops.h"
+#include "pack_dir.h"
+#include "pack_reader.h"
+#include "pg_cluster.h"
+#include "privileges.h"
+#include "rebuild.h"
+#include "recover.h"
+#include "services.h"
+#include "unpack_threads.h"
+#include "watch.h"
+
+#define LISTENERS_MAX	  16
+#define READER_FDS	  128
+#define KNOWN_BYTES	  ((size_t)16 << 20)
+#define FILTER_BYTES_MAX  ((size_t)64 << 20)
+#define NODE_CACHE_BYTES  ((size_t)16 << 20)
+#define FRAME_CACHE_BYTES ((size_t)24 << 20)
+#define ARCHIVE_RATIO_MAX 1000
+#define ARCHIVE_THREADS	  16
+#define WATCHERS_MAX	  1024
+#define DB_CONNECT_MS	  5000
+#define DB_STATEMENT_MS	  30000
+#define DB_CHECKOUT_MS	  10000
+#define STOP_POLL_MS	  100
+
+/* Everything that is open, in the order it was opened. */
+struct server {
+	struct config config;
+	bool rebuild;
+	char *data_dir;
+	struct http_listener listeners[LISTENERS_MAX];
+	size_t listener_count;
+	int signals;
+	bool stopping; /* a signal asked for the end */
+	struct pg_cluster *cluster;
+	struct db *db;
+	struct pack_dir *packs;
+	struct pack_readers *readers;
+	struct work *work;
+	struct http *http;
+	struct jobs *jobs;
+	bool unpacking;
+	struct server_ctx ctx;
+};
+
+/* ---- starting ---- */
+
+static enum rc
+fail(const char *what, const struct err *err)
+{
+	log_event(LOG_LEVEL_ERROR, "start_failed", "what=%s text=\"%s\"%s%s%s", what, err->text,
+		err->detail[0] != '\0' ? " detail=\"" : "", err->detail,
+		err->detail[0] != '\0' ? "\"" : "");
+	return err->rc;
+}
+
+/* Without access control only this machine may talk to the server. */
+static enum rc
+open_listeners(struct server *s, struct err *err)
+{
+	for (size_t i = 0; i < s->config.listen.count && i < LISTENERS_MAX; i++) {
+		struct http_listener *l = &s->listeners[s->listener_count];
+		enum rc rc = endpoint_parse(s->config.listen.items[i], &l->at, err);
+		if (rc == RC_OK)
+			rc = endpoint_listen(&l->at, &l->fd, err);
+		if (rc != RC_OK)
+			return rc;
+		s->listener_count++;
+	}
+	return RC_OK;
+}
+
+static void
+block_signals(struct server *s)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Take what signals came; true once an end was asked for. */
+static bool
+signal_came(struct server *s)
+{
+	struct signalfd_siginfo info;
+
+	while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info)
+		if (info.ssi_signo != SIGHUP)
+			s->stopping = true;
+	return s->stopping;
+}
+
+static bool
+should_stop(void *arg)
+{
+	return signal_came(arg);
+}
+
+static enum rc
+open_database(struct server *s, struct err *err)
+{
+	const struct config *c = &s->config;
+	unsigned connections = (unsigned)(c->op_threads + c->ingest_threads + 8);
+	const char *url = c->database_url;
+
+	if (url[0] == '\0') {
+		struct pg_cluster_options options = {
+			.data_dir = s->data_dir,
+			.ballast_bytes = PG_CLUSTER_BALLAST_BYTES,
+			.connections_max = connections,
+			.log_level = (enum log_level)c->log_level,
+			.should_stop = should_stop,
+			.stop_arg = s,
+		};
+		enum rc rc = pg_cluster_open(&options, &s->cluster, err);
+		if (rc != RC_OK)
+			return rc;
+		url = pg_cluster_url(s->cluster);
+	}
+	struct db_options options = {
+		.url = url,
+		.connections_max = connections,
+		.connect_timeout_ms = DB_CONNECT_MS,
+		.statement_timeout_ms = DB_STATEMENT_MS,
+		.checkout_timeout_ms = DB_CHECKOUT_MS,
+	};
+	enum rc rc = db_open(&options, &s->db, err);
+	if (rc == RC_OK)
+		rc = db_check_durable(s->db, err);
+	if (rc == RC_OK)
+		rc = migrate_run(s->db, migration_list, migration_list_count, err);
+	return rc;
+}
+
+static enum rc
+open_packs(struct server *s, struct err *err)
+{
+	char path[4096];
+	struct recover_report report;
+
+	snprintf(path, sizeof path, "%s/blobs", s->data_dir);
+	enum rc rc = pack_dir_open(path, &s->packs, err);
+	if (rc == RC_OK)
+		rc = pack_readers_open(s->packs, READER_FDS, &s->readers, err);
+	if (rc == RC_OK)
+		rc = recover_packs(s->db, s->packs, &report, err);
+	if (rc != RC_OK)
+		return rc;
+	if (report.closed + report.sealed + report.removed + report.missing + report.unlisted > 0)
+		log_event(report.missing + report.damaged + report.unlisted > 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
+			"packs_recovered",
+			"closed=%llu sealed=%llu removed=%llu cut_bytes=%llu damaged=%llu missing=%llu "
+			"unlisted=%llu",
+			(unsigned long long)report.closed, (unsigned long long)report.sealed,
+			(unsigned long long)report.removed, (unsigned long long)report.cut_bytes,
+			(unsigned long long)report.damaged, (unsigned long long)report.missing,
+			(unsigned long long)report.unlisted);
+	return RC_OK;
+}
+
+static unsigned
+cores(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 1 ? 1 : (unsigned)n;
+}
+
+static enum rc
+open_core(struct server *s, struct err *err)
+{
+	const struct config *c = &s->config;
+	struct server_ctx *x = &s->ctx;
+	struct ingest_options ingest = {
+		.db = s->db,
+		.packs = s->packs,
+		.workers = c->ingest_threads > 0 ? (unsigned)c->ingest_threads : cores(),
+		.slab_bytes = c->slab_memory_bytes,
+		.known_bytes = KNOWN_BYTES,
+		.filter_bytes_max = FILTER_BYTES_MAX,
+		.pack_bytes = c->pack_bytes,
+		.pack_direct = c->pack_direct,
+		.level = (int)c->compress_level_max,
+	};
+	enum rc rc;
+
+	x->db = s->db;
+	if ((rc = repos_open(s->db, (uint32_t)c->chunk_target_bytes, &x->repos, err)) != RC_OK ||
+		(rc = ingest_open(&ingest, &x->ingest, err)) != RC_OK)
+		return rc;
+	struct stages_options stages = {
+		.db = s->db,
+		.ingest = x->ingest,
+		.ttl_us = c->stage_ttl_ms * 1000,
+		.ttl_max_us = c->stage_ttl_max_ms * 1000,
+	};
+	struct read_options reads = {
+		.db = s->db,
+		.ingest = x->ingest,
+		.packs = s->readers,
+		.cache_bytes = FRAME_CACHE_BYTES,
+	};
+	if ((rc = stages_open(&stages, &x->stages, err)) != RC_OK ||
+		(rc = node_cache_open(NODE_CACHE_BYTES, &x->history.nodes, err)) != RC_OK ||
+		(rc = read_service_open(&reads, &x->reads, err)) != RC_OK)
+		return rc;
+	x->history.db = s->db;
+	x->history.stages = x->stages;
+	x->limits = (struct server_limits){
+		.upload_bytes_max = c->upload_bytes_max,
+		.archive_entries_max = c->archive_entries_max,
+		.archive_expanded_bytes_max = c->archive_expanded_bytes_max,
+		.archive_ratio_max = ARCHIVE_RATIO_MAX,
+		.archive_threads_max = ARCHIVE_THREADS,
+		.watchers_max = WATCHERS_MAX,
+	};
+	return RC_OK;
+}
+
+static void
+server_metrics(void *arg, struct buf *out)
+{
+	struct server *s = arg;
+	struct http_stats h = http_stats(s->http);
+
+	buf_addf(out, "# TYPE digstore_http_connections gauge\ndigstore_http_connections %zu\n",
+		h.connections);
+	buf_addf(out, "# TYPE digstore_http_requests_active gauge\ndigstore_http_requests_active %zu\n",
+		h.requests_active);
+	buf_addf(out, "# TYPE digstore_http_connections_total counter\n"
+		      "digstore_http_connections_total %llu\n",
+		(unsigned long long)h.connections_accepted);
+	buf_addf(out, "# TYPE digstore_http_connections_cut_total counter\n"
+		      "digstore_http_connections_cut_total %llu\n",
+		(unsigned long long)h.connections_cut);
+	buf_add_str(out, "# TYPE digstore_http_responses_total counter\n");
+	for (int i = 1; i <= 5; i++)
+		buf_addf(out, "digstore_http_responses_total{code=\"%dxx\"} %llu\n", i,
+			(unsigned long long)h.status[i]);
+	buf_addf(out, "# TYPE digstore_http_body_bytes_total counter\n"
+		      "digstore_http_body_bytes_total{direction=\"in\"} %llu\n"
+		      "digstore_http_body_bytes_total{direction=\"out\"} %llu\n",
+		(unsigned long long)h.body_bytes_in, (unsigned long long)h.body_bytes_out);
+	struct work_stats w = work_stats(s->work);
+	buf_addf(out, "# TYPE digstore_work_queued gauge\ndigstore_work_queued %zu\n", w.queued);
+	buf_addf(out, "# TYPE digstore_work_running gauge\ndigstore_work_running %zu\n", w.running);
+	struct db_counters d;
+	db_counters(s->db, &d);
+	buf_addf(out, "# TYPE digstore_database_connections gauge\n"
+		      "digstore_database_connections %u\n", d.connections);
+	buf_addf(out, "# TYPE digstore_database_errors_total counter\n"
+		      "digstore_database_errors_total %llu\n", (unsigned long long)d.errors);
+	buf_addf(out, "# TYPE digstore_database_retries_total counter\n"
+		      "digstore_database_retries_total %llu\n", (unsigned long long)d.retries);
+}
+
+static enum rc
+open_front(struct server *s, struct err *err)
+{
+	const struct config *c = &s->config;
+	struct work_options work = {
+		.threads = (int)c->op_threads, .queue_max = c->op_queue_max, .owner = &s->ctx};
+	struct jobs_options jobs = {
+		.srv = &s->ctx, .packs = s->packs, .readers = s->readers, .data_dir = s->data_dir};
+	enum rc rc;
+
+	s->ctx.server_metrics = server_metrics;
+	s->ctx.server_metrics_arg = s;
+	if ((rc = work_open(&work, &s->work, err)) != RC_OK)
+		return rc;
+	s->ctx.work = s->work;
+	if ((rc = unpack_threads_start(&s->ctx, err)) != RC_OK)
+		return rc;
+	s->unpacking = true;
+	if ((rc = jobs_start(&jobs, &s->jobs, err)) != RC_OK)
+		return rc;
+	struct http_options http = {
+		.listeners = s->listeners,
+		.listener_count = s->listener_count,
+		.ops = routes,
+		.srv = &s->ctx,
+		.work = s->work,
+		.threads = (int)c->http_threads,
+		.connections_max = c->connections_max,
+		.connection_timeout_ms = c->connection_timeout_ms,
+		.connection_memory_bytes = c->connection_memory_bytes,
+		.header_timeout_ms = c->header_timeout_ms,
+		.body_rate_min_bytes = c->body_rate_min_bytes,
+		.body_rate_grace_ms = c->body_rate_grace_ms,
+		.linger_timeout_ms = c->linger_timeout_ms,
+		.linger_bytes = c->linger_bytes,
+		.upload_bytes_max = c->upload_bytes_max,
+	};
+	char text[ENDPOINT_TEXT_BYTES];
+	for (size_t i = 0; i < s->listener_count; i++) {
+		endpoint_text(s->listeners[i].fd, text);
+		log_event(LOG_LEVEL_INFO, "listening", "at=%s", text);
+	}
+	return http_start(&http, &s->http, err);
+}
+
+/* What somebody who started it by hand wants to know. stdout only: logs go to stderr. */
+static void
+say_ready(const struct server *s, const char *at)
+{
+	if (strncmp(at, "unix:", 5) == 0) {
+		printf("digstored %s is ready on %s, data in %s\n", PACKAGE_VERSION, at, s->data_dir);
+	} else {
+		printf("digstored %s is ready on http://%s\n"
+		       "data in %s, %s\n\n"
+		       "Try, in another terminal:\n"
+		       "  curl -T /etc/os-release http://%s/v1/repos/demo/trees/main/files/os-release\n"
+		       "  tar ch --hard-dereference -C /usr/share/common-licenses . | "
+		       "curl -T - http://%s/v1/repos/demo/trees/main/archive\n"
+		       "  curl http://%s/v1/repos/demo/trees/main/files\n",
+			PACKAGE_VERSION, at, s->config.data_dir,
+			s->cluster != NULL ? "with a private PostgreSQL" : "with the given PostgreSQL", at,
+			at, at);
+	}
+	fflush(stdout);
+}
+
+static enum rc
+start(struct server *s)
+{
+	struct err err = ERR_INIT;
+	char at[ENDPOINT_TEXT_BYTES];
+
+	if (!s->rebuild && open_listeners(s, &err) != RC_OK)
+		return fail("listen", &err);
+	if (s->listener_count > 0)
+		endpoint_text(s->listeners[0].fd, at);
+	if (privileges_drop(s->config.user, s->config.data_dir, &s->data_dir, &err) != RC_OK)
+		return fail("privileges", &err);
+	if (data_dir_open(s->data_dir, &err) != RC_OK)
+		return fail("data_dir", &err);
+	block_signals(s);
+	if (open_database(s, &err) != RC_OK)
+		return fail("database", &err);
+	if (open_packs(s, &err) != RC_OK)
+		return fail("packs", &err);
+	if (s->rebuild)
+		return RC_OK;
+	if (open_core(s, &err) != RC_OK)
+		return fail("core", &err);
+	if (open_front(s, &err) != RC_OK)
+		return fail("http", &err);
+	say_ready(s, at);
+	return RC_OK;
+}
+
+/* ---- running ---- */
+
+static void
+watch_cluster(struct server *s)
+{
+	struct err err = ERR_INIT;
+	enum pg_cluster_state was = pg_cluster_state(s->cluster);
+
+	pg_cluster_tick(s->cluster, &err);
+	enum pg_cluster_state is = pg_cluster_state(s->cluster);
+	if (is == was)
+		return;
+	struct pg_cluster_status status;
+	pg_cluster_status(s->cluster, &status);
+	log_event(is == PG_CLUSTER_READY || is == PG_CLUSTER_STARTING ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR,
+		"postgresql", "state=%s restarts=%u why=\"%s\" log=\"%s\"", pg_cluster_state_name(is),
+		status.restarts, status.why, status.log);
+}
+
+static void
+run(struct server *s)
+{
+	while (!signal_came(s)) {
+		struct pollfd fds[2] = {
+			{.fd = s->signals, .events = POLLIN},
+			{.fd = s->cluster != NULL ? pg_cluster_pidfd(s->cluster) : -1, .events = POLLIN},
+		};
+		int timeout = s->cluster != NULL ? pg_cluster_next_tick_ms(s->cluster) : -1;
+		if (poll(fds, 2, timeout) < 0 && errno != EINTR)
+			break;
+		if (s->cluster != NULL)
+			watch_cluster(s);
+	}
+}
+
+/* ---- stopping ---- */
+
+/* Wait for requests under way, and for a second signal, which means now. */
+static void
+drain(struct server *s)
+{
+	uint64_t until = clock_mono_ns() + s->config.drain_timeout_ms * 1000000u;
+
+	s->stopping = false;
+	while (clock_mono_ns() < until && !signal_came(s))
+		if (http_drain(s->http, STOP_POLL_MS) == 0)
+			break;
+}
+
+/* Order: no new work; what is under way ends or is cut; whoever could still answer a request is
+ * joined (workers, unpacking threads, ingest) before the HTTP side is freed; then the stores, then
+ * the database. */
+static void
+stop(struct server *s)
+{
+	struct err err = ERR_INIT;
+
+	atomic_store(&s->ctx.readiness.draining, true);
+	if (s->http != NULL) {
+		log_event(LOG_LEVEL_INFO, "stopping", "requests=%zu", http_stats(s->http).requests_active);
+		http_quiesce(s->http);
+		watch_stop();
+		drain(s);
+		http_stop(s->http);
+	}
+	if (s->unpacking)
+		unpack_threads_stop(&s->ctx);
+	if (s->work != NULL)
+		work_drain(s->work);
+	jobs_stop(s->jobs);
+	ingest_close(s->ctx.ingest);
+	http_free(s->http);
+	work_free(s->work);
+	read_service_free(s->ctx.reads);
+	node_cache_free(s->ctx.history.nodes);
+	stages_free(s->ctx.stages);
+	repos_free(s->ctx.repos);
+	pack_readers_free(s->readers);
+	pack_dir_free(s->packs);
+	db_free(s->db);
+	if (s->cluster != NULL && pg_cluster_stop(s->cluster, &err) != RC_OK)
+		log_event(LOG_LEVEL_WARN, "postgresql", "text=\"%s\" detail=\"%s\"", err.text, err.detail);
+	pg_cluster_free(s->cluster);
+	free(s->data_dir);
+	config_done(&s->config);
+}
+
+/* ---- commands ---- */
+
+static int
+rebuild(struct server *s)
+{
+	struct err err = ERR_INIT;
+	struct rebuild_report r;
+
+	if (rebuild_index(s->db, s->packs, &r, &err) != RC_OK) {
+		fail("rebuild", &err);
+		return 1;
+	}
+	printf("packs %llu, frames %llu, chunks %llu of %llu bytes, repeated %llu\n"
+	       "damaged frames %llu, damaged bytes %llu, packs of unknown repositories %llu, "
+	       "chunks no pack holds any more %llu\n",
+		(unsigned long long)r.packs, (unsigned long long)r.frames, (unsigned long long)r.chunks,
+		(unsigned long long)r.bytes, (unsigned long long)r.duplicates,
+		(unsigned long long)r.damaged_frames, (unsigned long long)r.damaged_bytes,
+		(unsigned long long)r.unknown_packs, (unsigned long long)r.lost_chunks);
+	return rebuild_is_clean(&r) ? 0 : 1;
+}
+
+static void
+print(struct buf *b)
+{
+	fwrite(b->data, 1, b->len, stdout);
+	buf_done(b);
+}
+
+int
+main(int argc, char **argv)
+{
+	extern char **environ;
+	static struct server s;
+	struct err err = ERR_INIT;
+	enum config_action action = CONFIG_RUN;
+	struct config_input input = {argc, argv, environ, CONFIG_FILE_DEFAULT};
+	struct buf out;
+
+	if (config_load(&input, &s.config, &action, &err) != RC_OK) {
+		fprintf(stderr, "digstored: %s\n", err.text);
+		return 2;
+	}
+	buf_init(&out, (size_t)1 << 20);
+	switch (action) {
+	case CONFIG_HELP:
+		config_help(&out);
+		print(&out);
+		break;
+	case CONFIG_VERSION:
+		printf("digstored %s\n", PACKAGE_VERSION);
+		break;
+	case CONFIG_PRINT:
+		config_print(&s.config, &out);
+		print(&out);
+		break;
+	case CONFIG_CHECK:
+		printf("the configuration is fine\n");
+		break;
+	case CONFIG_REBUILD:
+	case CONFIG_RUN:
+		break;
+	}
+	if (action != CONFIG_RUN && action != CONFIG_REBUILD) {
+		config_done(&s.config);
+		return 0;
+	}
+	log_set_level((enum log_level)s.config.log_level);
+	s.rebuild = action == CONFIG_REBUILD;
+	s.ctx.version = PACKAGE_VERSION;
+	s.ctx.started_us = clock_wall_us();
+	int status = 0;
+	if (start(&s) != RC_OK)
+		status = s.stopping ? 0 : 1;
+	else if (s.rebuild)
+		status = rebuild(&s);
+	else
+		run(&s);
+	stop(&s);
+	return status;
+}
