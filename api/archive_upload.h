@@ -50,7 +50,7 @@ struct archive_upload {
 	struct sha256 digest;
 	char prefix[PUT_PREFIX_BYTES];
 	/* the operation's */
-	void *arg; /* not for forsaken: the request may be gone */
+	void *arg;       /* not for forsaken: the request may be gone */
 	bool disposable; /* the stage has no name that anybody knows */
 	/* owned by the thread */
 	struct sha256_stream sha;
@@ -66,8 +66,7 @@ struct archive_upload {
 
 /* Judge the request: names, media type, coding, digests, prefix, special. NULL: it is answered. The
  * request's; archive_upload_close lets go of it. */
-struct archive_upload *archive_upload_new(
-	struct request *rq, const struct archive_upload_ops *ops);
+struct archive_upload *archive_upload_new(struct request *rq, const struct archive_upload_ops *ops);
 /* Enter s, whose reference is handed over, and get in line for a thread. false: the request is
  * answered. */
 bool archive_upload_enter(struct archive_upload *u, struct stage *s);

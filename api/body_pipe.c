@@ -14,8 +14,8 @@ struct body_pipe {
 	uint64_t out;  /* bytes the reader has done with */
 	bool ended;
 	bool stopped;
-	bool hungry; /* the last write was short */
-	struct err cut; /* rc RC_OK: not cut */
+	bool hungry;             /* the last write was short */
+	struct err cut;          /* rc RC_OK: not cut */
 	void (*wake)(void *arg); /* NULL: nobody listens */
 	void *wake_arg;
 	/* the reader's */
@@ -157,8 +157,8 @@ body_pipe_read(struct body_pipe *p, const uint8_t **data, struct err *err)
 		feed(p);
 	while (p->in == p->out && !p->ended && p->cut.rc == RC_OK)
 		pthread_cond_wait(&p->more, &p->mtx);
-	size_t n = smaller((size_t)(p->in - p->out),
-		BODY_PIPE_BYTES - (size_t)(p->out % BODY_PIPE_BYTES));
+	size_t n = smaller(
+		(size_t)(p->in - p->out), BODY_PIPE_BYTES - (size_t)(p->out % BODY_PIPE_BYTES));
 	n = smaller(n, BODY_PIPE_SPAN_BYTES);
 	bool cut = n == 0 && !p->ended;
 	if (cut)

@@ -20,14 +20,13 @@
  * called: so after body_pipe_deafen wake is not running and will not be called. wake must not call
  * back. */
 
-#define BODY_PIPE_BYTES	     ((size_t)1 << 20)
+#define BODY_PIPE_BYTES      ((size_t)1 << 20)
 #define BODY_PIPE_SPAN_BYTES ((size_t)256 << 10) /* most bytes of one read */
 
 struct body_pipe;
 
 /* wake(arg) is called, on the reader, when a write that was short would take more. RC_NOMEM. */
-enum rc body_pipe_open(
-	void (*wake)(void *arg), void *arg, struct body_pipe **out, struct err *err);
+enum rc body_pipe_open(void (*wake)(void *arg), void *arg, struct body_pipe **out, struct err *err);
 /* Neither side uses it any more. NULL is allowed. */
 void body_pipe_free(struct body_pipe *p);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The delimiter is CR LF "--" boundary, and a boundary holds no CR. So what has matched so far and
- * then fails is data as a whole, the byte that failed may begin a new match, and there is nothing to
- * remember but how much has matched: those bytes are the delimiter's own beginning. */
+ * then fails is data as a whole, the byte that failed may begin a new match, and there is nothing
+ * to remember but how much has matched: those bytes are the delimiter's own beginning. */
 #include "multipart.h"
 
 #include <stdlib.h>
@@ -9,17 +9,17 @@
 #include <strings.h>
 
 #define DELIMITER_BYTES_MAX (4 + MULTIPART_BOUNDARY_BYTES_MAX)
-#define SPACES		    "\t "
+#define SPACES              "\t "
 
 enum state {
 	PREAMBLE,
 	DATA,
-	REPLAY,	    /* matched bytes turned out to be data, and are not all taken yet */
-	DELIMITER,  /* behind the boundary */
-	LAST_DASH,  /* one "-" behind it */
-	PADDING,    /* spaces behind it */
-	DELIM_LF,   /* CR behind it */
-	HEAD,	    /* in the head's lines */
+	REPLAY,    /* matched bytes turned out to be data, and are not all taken yet */
+	DELIMITER, /* behind the boundary */
+	LAST_DASH, /* one "-" behind it */
+	PADDING,   /* spaces behind it */
+	DELIM_LF,  /* CR behind it */
+	HEAD,      /* in the head's lines */
 	EPILOGUE,
 	FAILED,
 };
@@ -30,7 +30,7 @@ struct multipart {
 	enum state state;
 	char delimiter[DELIMITER_BYTES_MAX + 1];
 	size_t delimiter_len;
-	size_t matched;	 /* PREAMBLE, DATA: bytes of the delimiter */
+	size_t matched;  /* PREAMBLE, DATA: bytes of the delimiter */
 	size_t replayed; /* REPLAY: of matched */
 	bool in_part;
 	char head[MULTIPART_HEAD_BYTES_MAX + 1];
@@ -280,7 +280,8 @@ push_head(struct multipart *m, uint8_t c, struct err *err)
 
 	if (m->head_len == MULTIPART_HEAD_BYTES_MAX)
 		return invalid(err, "the headers of a part are too long");
-	if (after_cr != (c == '\n') || (c < 0x20 && c != '\r' && c != '\n' && c != '\t') || c == 0x7f)
+	if (after_cr != (c == '\n') || (c < 0x20 && c != '\r' && c != '\n' && c != '\t') ||
+		c == 0x7f)
 		return invalid(err, "a header of a part has a byte that may not be there");
 	m->head[m->head_len++] = (char)c;
 	if (c != '\n')
@@ -421,8 +422,7 @@ step(struct multipart *m, const uint8_t *data, size_t len, bool *stuck, struct e
 }
 
 enum rc
-multipart_push(
-	struct multipart *m, const uint8_t *data, size_t len, size_t *taken, struct err *err)
+multipart_push(struct multipart *m, const uint8_t *data, size_t len, size_t *taken, struct err *err)
 {
 	struct err failure = ERR_INIT;
 	bool stuck = false;

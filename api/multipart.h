@@ -20,15 +20,16 @@
  * the last delimiter are passed over.
  *
  * A file name is taken from filename*=UTF-8''… if that is there, else from filename="…", in which
- * \" and \\ are read as curl writes them, and %22, %0D and %0A as browsers do; every other backslash
- * and percent sign means itself. Names are bytes here: checking them is the caller's work.
+ * \" and \\ are read as curl writes them, and %22, %0D and %0A as browsers do; every other
+ * backslash and percent sign means itself. Names are bytes here: checking them is the caller's
+ * work.
  *
  * All failures are RC_INVALID kind "form-invalid", or what a callback returns; after one the parser
  * takes nothing more. Threads: one at a time. */
 
 #define MULTIPART_BOUNDARY_BYTES_MAX 70
 #define MULTIPART_HEAD_BYTES_MAX     8192 /* of one part, all lines */
-#define MULTIPART_HEADERS_MAX	     16
+#define MULTIPART_HEADERS_MAX        16
 
 struct multipart_part {
 	const char *filename; /* NUL-terminated, borrowed for the call; NULL: it has none */
@@ -54,8 +55,8 @@ void multipart_free(struct multipart *m);
 
 /* Take bytes of the body: *taken (<= len) is how many; fewer than len, and RC_OK, only if data()
  * took fewer: push the rest when it can take more. */
-enum rc multipart_push(struct multipart *m, const uint8_t *data, size_t len, size_t *taken,
-	struct err *err);
+enum rc multipart_push(
+	struct multipart *m, const uint8_t *data, size_t len, size_t *taken, struct err *err);
 /* The body is at its end: has the form been, too? */
 enum rc multipart_finish(const struct multipart *m, struct err *err);
 

@@ -120,10 +120,33 @@ slug_of_rc(enum rc rc)
 	return "internal";
 }
 
+/* What the layers below tell apart and a client need not. */
+static const char *
+public_slug(const struct err *err)
+{
+	static const char *const alias[][2] = {
+		{"commit-unknown", "database-unavailable"},
+		{"database-io", "io-error"},
+		{"database-corrupt", "corrupt-data"},
+		{"corrupt-tree", "corrupt-data"},
+		{"database-reference", "internal"},
+		{"database-duplicate", "internal"},
+		{"database-denied", "internal"},
+		{"tree-too-large", "archive-too-large"},
+	};
+
+	if (err->kind == NULL)
+		return slug_of_rc(err->rc);
+	for (size_t i = 0; i < sizeof alias / sizeof *alias; i++)
+		if (strcmp(alias[i][0], err->kind) == 0)
+			return alias[i][1];
+	return err->kind;
+}
+
 const struct problem_kind *
 problem_of(const struct err *err)
 {
-	const struct problem_kind *k = find(err->kind != NULL ? err->kind : slug_of_rc(err->rc));
+	const struct problem_kind *k = find(public_slug(err));
 
 	if (k == NULL) {
 		bug("unknown problem kind %s", err->kind);

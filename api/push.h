@@ -33,8 +33,8 @@ struct push {
 
 /* From path and query, in the memory of rq, borrowed until close. NULL: rq is answered. */
 struct push *push_new(struct request *rq);
-/* Open the stage of the push, new or open and empty. RC_CONFLICT "stage-busy": it is used; others as
- * upload_open_stage, also about *out. Blocks. */
+/* Open the stage of the push, new or open and empty. RC_CONFLICT "stage-busy": it is used; others
+ * as upload_open_stage, also about *out. Blocks. */
 enum rc push_open_stage(const struct push *p, struct stage **out, struct err *err);
 /* Commit s, answer, and abandon s if that failed. The caller calls request_complete. Blocks. */
 void push_commit(const struct push *p, struct stage *s);

@@ -63,7 +63,7 @@ static void
 refuse(struct request *rq, struct stage *s, const struct commit_refusal *r, const struct err *err)
 {
 	bool has_head = is_kind(err, "parent-mismatch") || is_kind(err, "ref-conflict") ||
-		is_kind(err, "merge-conflict");
+			is_kind(err, "merge-conflict");
 	bool has_paths = is_kind(err, "merge-conflict") || is_kind(err, "path-conflict");
 
 	if (!has_head && !has_paths) {
@@ -72,8 +72,7 @@ refuse(struct request *rq, struct stage *s, const struct commit_refusal *r, cons
 	}
 	json_t *extra = json_object();
 	if (has_head)
-		json_object_set_new(
-			extra, "head", r->has_head ? show_hash(&r->head) : json_null());
+		json_object_set_new(extra, "head", r->has_head ? show_hash(&r->head) : json_null());
 	if (has_paths)
 		json_object_set_new(extra, "paths", show_paths(r));
 	reply_problem_with(rq, err, extra);
@@ -139,9 +138,9 @@ reply_commit(struct request *rq, struct commit_request *q)
 		commit_done(&commit);
 	} else {
 		/* an equal request may have won the race for the key, or for the stage */
-		bool lost = q->key != NULL &&
-			((rc == RC_EXISTS && err.kind == NULL) || is_kind(&err, "stage-committed") ||
-				is_kind(&err, "stage-committing"));
+		bool lost = q->key != NULL && ((rc == RC_EXISTS && err.kind == NULL) ||
+						      is_kind(&err, "stage-committed") ||
+						      is_kind(&err, "stage-committing"));
 		if (!lost || !reply_replayed(rq, r.repo, q->key, &q->request))
 			refuse(rq, q->stage, refusal, &err);
 	}
@@ -165,8 +164,8 @@ add_location_of(struct request *rq, const struct repo *repo, const struct buf *b
 }
 
 bool
-reply_replayed(struct request *rq, const struct repo *repo, const char *key,
-	const struct sha256 *request)
+reply_replayed(
+	struct request *rq, const struct repo *repo, const char *key, const struct sha256 *request)
 {
 	struct err err = ERR_INIT;
 	struct buf body;

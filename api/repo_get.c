@@ -93,6 +93,7 @@ answer(struct request *rq)
 	enum rc rc = repo_statistics(rq->srv->repos, repo, &s, &err);
 	if (rc == RC_OK)
 		rc = count_logical(&rq->srv->history, repo, &logical, &err);
+	s.pack_bytes += rc == RC_OK ? ingest_open_bytes(rq->srv->ingest, repo->id) : 0;
 	if (rc == RC_OK)
 		reply_json(rq, 200, show(repo, &s, logical));
 	else

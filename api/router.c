@@ -238,12 +238,13 @@ known_name(const struct op *op, const char *name)
 }
 
 static enum rc
-refuse_query(const struct op *op, const char *what, const char *name, struct err *err)
+refuse_query(struct route *out, const char *what, const char *name, struct err *err)
 {
 	char names[200] = "none";
 	size_t len = 0;
 
-	for (const char *const *q = op->query; q != NULL && *q != NULL && len < sizeof names; q++) {
+	snprintf(out->field, sizeof out->field, "%.64s", name);
+	for (const char *const *q = out->op->query; q != NULL && *q != NULL && len < sizeof names; q++) {
 		int n = snprintf(names + len, sizeof names - len, "%s%s", len > 0 ? ", " : "", *q);
 		len += (size_t)n;
 	}
@@ -258,20 +259,22 @@ add_pair(struct span name, struct span value, struct route *out, struct err *err
 	const char *wrong = decode(&name, true, &bad);
 
 	if (wrong != NULL)
-		return refuse_query(out->op, "has a name that is not well encoded", "?", err);
+		return refuse_query(out, "has a name that is not well encoded", "?", err);
 	const char *known = known_name(out->op, name.p);
 	if (known == NULL)
-		return refuse_query(out->op, "is not known here", name.p, err);
+		return refuse_query(out, "is not known here", name.p, err);
 	for (size_t i = 0; i < out->query_count; i++)
 		if (out->query[i].name == known)
-			return refuse_query(out->op, "is there more than once", known, err);
+			return refuse_query(out, "is there more than once", known, err);
 	wrong = decode(&value, true, &bad);
-	if (wrong != NULL)
+	if (wrong != NULL) {
+		snprintf(out->field, sizeof out->field, "%.64s", known);
 		return err_set(err, RC_INVALID, "invalid-query",
 			"the value of query parameter \"%s\" holds %s, at byte %zu", known, wrong,
 			bad);
+	}
 	if (out->query_count == ROUTER_QUERY_MAX)
-		return refuse_query(out->op, "is one too many", known, err);
+		return refuse_query(out, "is one too many", known, err);
 	out->query[out->query_count++] =
 		(struct request_param){.name = known, .value = value.p, .len = value.len};
 	return RC_OK;

@@ -23,6 +23,7 @@
 #define ROUTER_QUERY_MAX   16
 #define ROUTER_ALLOW_BYTES 64
 #define ROUTER_NAME_BYTES  24
+#define ROUTER_FIELD_BYTES 68
 
 /* Not to be copied: params[].name points into names. */
 struct route {
@@ -33,12 +34,14 @@ struct route {
 	size_t query_count;
 	char names[REQUEST_PARAMS_MAX][ROUTER_NAME_BYTES];
 	char allow[ROUTER_ALLOW_BYTES]; /* "GET, HEAD, OPTIONS": filled if the path exists */
+	char field[ROUTER_FIELD_BYTES]; /* "invalid-query": name of the parameter, cut; else "" */
 };
 
 /* Find the operation for method and target. ops ends with NULL. target is written to: the
  * parameters and query values of *out point into it and live as long as it does.
  * A HEAD without an operation of its own gets that of GET; METHOD_COUNT means a method without
- * name. out->allow is also filled when the method is what fails.
+ * name. out->allow is also filled when the method is what fails, and out->field when a query
+ * parameter is.
  * RC_NOT_FOUND "route-not-found"; RC_DENIED "method-not-allowed"; RC_INVALID "invalid-path",
  * "invalid-query". */
 enum rc router_find(const struct op *const *ops, enum method method, char *target,

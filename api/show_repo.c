@@ -7,6 +7,6 @@ json_t *
 show_repo(const struct repo *repo)
 {
 	return json_pack("{s:s, s:s, s:I, s:o}", "name", repo->name, "description",
-		repo->description, "chunk_target_bytes", (json_int_t)repo->space.chunker.target,
-		"created_at", show_time(repo->created_us));
+		repo_description(repo), "chunk_target_bytes",
+		(json_int_t)repo->space.chunker.target, "created_at", show_time(repo->created_us));
 }

@@ -69,10 +69,11 @@ show_receipt_text(struct buf *out, const struct ingest_receipt *r, uint64_t tota
 {
 	buf_addf(out,
 		"{\"chunks\":{\"deduplicated\":%" PRIu64 ",\"new\":%" PRIu64 ",\"total\":%" PRIu64
-		"},\"deduplicated_bytes\":%" PRIu64 ",\"durability\":\"full\",\"logical_bytes\":%" PRIu64
-		",\"new_bytes\":%" PRIu64 ",\"seconds\":{",
-		r->chunks - r->new_chunks, r->new_chunks, r->chunks, r->dedup_bytes, r->logical_bytes,
-		r->new_bytes);
+		"},\"deduplicated_bytes\":%" PRIu64
+		",\"durability\":\"full\",\"logical_bytes\":%" PRIu64 ",\"new_bytes\":%" PRIu64
+		",\"seconds\":{",
+		r->chunks - r->new_chunks, r->new_chunks, r->chunks, r->dedup_bytes,
+		r->logical_bytes, r->new_bytes);
 	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
 		add_seconds(out, steps[i].name, r->stage_ns[steps[i].stage]);
 		buf_add_u8(out, ',');
@@ -126,16 +127,15 @@ show_stage(struct stage *s)
 		show_time(info.created_us), "expires_at", show_time(info.expires_us), "files",
 		(json_int_t)info.files, "bytes", (json_int_t)info.bytes, "workload",
 		show_workload(info.workload), "receipt", show_receipt(&receipt, life_ns(s, &info)),
-		"commit",
-		info.state == STAGE_COMMITTED ? show_hash(&info.commit_id) : json_null());
+		"commit", info.state == STAGE_COMMITTED ? show_hash(&info.commit_id) : json_null());
 }
 
 json_t *
 show_batch(struct stage *s, const struct batch_result *b)
 {
 	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:o}", "repo", stage_repo(s)->name, "stage",
-		stage_name(s), "files", (json_int_t)b->files, "bytes",
-		(json_int_t)b->bytes, "skipped", (json_int_t)b->skipped, "receipt",
+		stage_name(s), "files", (json_int_t)b->files, "bytes", (json_int_t)b->bytes,
+		"skipped", (json_int_t)b->skipped, "receipt",
 		show_receipt(&b->receipt, b->total_ns));
 }
 

@@ -10,12 +10,12 @@
 #include "reply_commit.h"
 #include "show_stage.h"
 
-#define BODY_BYTES_MAX	     ((size_t)256 << 10)
-#define MESSAGE_BYTES_MAX    65536
-#define METADATA_COUNT_MAX   64
-#define METADATA_KEY_MAX     64
-#define METADATA_VALUE_MAX   1024
-#define IDEMPOTENCY_KEY_MAX  128
+#define BODY_BYTES_MAX      ((size_t)256 << 10)
+#define MESSAGE_BYTES_MAX   65536
+#define METADATA_COUNT_MAX  64
+#define METADATA_KEY_MAX    64
+#define METADATA_VALUE_MAX  1024
+#define IDEMPOTENCY_KEY_MAX 128
 
 enum {
 	FIELD_REF,
@@ -103,7 +103,8 @@ take_parent(struct request *rq, const struct json_field *f, struct commit_reques
 static bool
 is_metadata_key(const char *key)
 {
-	static const char first[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	static const char first[] =
+		"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 	size_t len = strlen(key);
 	size_t plain = 0;
 
@@ -118,14 +119,16 @@ check_pair(struct request *rq, const char *key, const json_t *value)
 {
 	if (!is_metadata_key(key))
 		json_body_refuse(rq, "metadata",
-			"a key of \"metadata\" has 1 to %d letters, digits or . _ / - and begins with "
+			"a key of \"metadata\" has 1 to %d letters, digits or . _ / - and begins "
+			"with "
 			"a letter or digit",
 			METADATA_KEY_MAX);
 	else if (!json_is_string(value))
 		json_body_refuse(rq, "metadata", "\"metadata.%s\" must be a string", key);
 	else if (json_string_length(value) > METADATA_VALUE_MAX)
-		json_body_refuse(rq, "metadata", "\"metadata.%s\" has %zu bytes; at most %d are allowed",
-			key, json_string_length(value), METADATA_VALUE_MAX);
+		json_body_refuse(rq, "metadata",
+			"\"metadata.%s\" has %zu bytes; at most %d are allowed", key,
+			json_string_length(value), METADATA_VALUE_MAX);
 	else
 		return true;
 	return false;
@@ -147,9 +150,7 @@ take_metadata(struct request *rq, struct body *b, struct commit_request *q)
 			rq, f->name, "\"metadata\" may have at most %d pairs", METADATA_COUNT_MAX);
 		return false;
 	}
-	json_object_foreach(f->object, key, value)
-		if (!check_pair(rq, key, value))
-			return false;
+	json_object_foreach(f->object, key, value) if (!check_pair(rq, key, value)) return false;
 	q->metadata = b->metadata = json_dumps(f->object, JSON_COMPACT | JSON_SORT_KEYS);
 	if (b->metadata != NULL)
 		return true;
@@ -166,9 +167,9 @@ take_body(struct request *rq, struct body *b, struct commit_request *q)
 		return false;
 	q->message = b->fields[FIELD_MESSAGE].given ? b->fields[FIELD_MESSAGE].text : "";
 	return take_ref(rq, &b->fields[FIELD_REF], q) &&
-		take_author(rq, &b->fields[FIELD_AUTHOR], q) &&
-		take_mode(rq, &b->fields[FIELD_MODE], q) &&
-		take_parent(rq, &b->fields[FIELD_PARENT], q) && take_metadata(rq, b, q);
+	       take_author(rq, &b->fields[FIELD_AUTHOR], q) &&
+	       take_mode(rq, &b->fields[FIELD_MODE], q) &&
+	       take_parent(rq, &b->fields[FIELD_PARENT], q) && take_metadata(rq, b, q);
 }
 
 /* ---- the key ---- */

@@ -5,20 +5,6 @@
 #include "services.h"
 #include "stage.h"
 
-/* An upload that begins in between ends with the stage gone: it is told so. */
-static enum rc
-abandon(struct stages *stages, struct stage *s, struct err *err)
-{
-	struct stage_info info;
-
-	stage_info(s, &info);
-	if (info.uploads > 0)
-		return err_set(err, RC_CONFLICT, "stage-busy",
-			"%llu uploads into stage \"%s\" are still under way",
-			(unsigned long long)info.uploads, info.name);
-	return stage_abandon(stages, s, err);
-}
-
 static void
 run(struct request *rq)
 {
@@ -27,7 +13,7 @@ run(struct request *rq)
 	struct stage *s;
 
 	if (parse_repo(rq, &repo) && parse_stage(rq, repo, &s)) {
-		if (abandon(rq->srv->stages, s, &err) == RC_OK)
+		if (stage_abandon(rq->srv->stages, s, &err) == RC_OK)
 			reply_empty(rq, 204);
 		else
 			reply_problem(rq, &err);

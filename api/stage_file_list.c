@@ -58,12 +58,13 @@ answer(struct request *rq, struct stage *s)
 		!cursor_take(rq, &scope, &from))
 		return;
 	buf_init(&entries, ENTRIES_BYTES_MAX);
-	bool more = stage_file_list(s, prefix, prefix_len, (const char *)from.data, from.len, limit,
-		keep, &entries);
+	bool more = stage_file_list(
+		s, prefix, prefix_len, (const char *)from.data, from.len, limit, keep, &entries);
 	if (buf_ok(&entries)) {
 		json_t *items = show_entries(&entries, &last);
 		reply_json(rq, 200,
-			show_page(items, more ? cursor_make(&scope, last.path, last.path_len) : NULL));
+			show_page(items,
+				more ? cursor_make(&scope, last.path, last.path_len) : NULL));
 	} else {
 		err_set(&err, RC_NOMEM, "no-memory", "out of memory");
 		reply_problem(rq, &err);

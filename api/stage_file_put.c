@@ -32,8 +32,7 @@ admit_fast(struct request *rq)
 	struct repo *repo = repo_cached(rq->srv->repos, request_param(rq, "repo")->value);
 	if (repo == NULL)
 		return false;
-	struct stage *s =
-		stage_cached(rq->srv->stages, repo, request_param(rq, "stage")->value);
+	struct stage *s = stage_cached(rq->srv->stages, repo, request_param(rq, "stage")->value);
 	if (s == NULL)
 		return false;
 	if (stage_check_open(s, &err) != RC_OK) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parts are cut and stored while they come, on the HTTP thread; what they are called is written down
- * when all of them are there, in one step on a worker, so that a broken form stages nothing.
+/* Parts are cut and stored while they come, on the HTTP thread; what they are called is written
+ * down when all of them are there, in one step on a worker, so that a broken form stages nothing.
  *
  * The form is held by the request and by each file that is in the engine: who lets go last, on
  * whatever thread, ends it. */
@@ -128,7 +128,8 @@ part_path(const struct form *f, const struct multipart_part *part, char *out, si
 		return rc;
 	if (prefix + part->filename_len > PATH_BYTES_MAX)
 		return err_set(err, RC_INVALID, "invalid-path",
-			"with the prefix the path of a part has more than %d bytes", PATH_BYTES_MAX);
+			"with the prefix the path of a part has more than %d bytes",
+			PATH_BYTES_MAX);
 	memcpy(out, f->prefix, prefix);
 	memcpy(out + prefix, part->filename, part->filename_len);
 	*len = prefix + part->filename_len;
@@ -256,8 +257,8 @@ enter(struct form *f, struct err *err)
 	if (rc != RC_OK)
 		return rc;
 	f->entered = true;
-	return ingest_writer_open(rq->srv->ingest, &stage_repo(f->stage)->space, on_room, rq,
-		&f->writer, err);
+	return ingest_writer_open(
+		rq->srv->ingest, &stage_repo(f->stage)->space, on_room, rq, &f->writer, err);
 }
 
 static void
@@ -274,7 +275,7 @@ admit(struct request *rq)
 		reply_problem(rq, &err);
 	/* mode and mtime as of a file about which nothing is said: the query has neither */
 	else if (put_prefix_take(rq, f->prefix) && parse_mode(rq, &f->mode) &&
-		parse_mtime(rq, &f->mtime_ns) && enter(f, &err) != RC_OK)
+		 parse_mtime(rq, &f->mtime_ns) && enter(f, &err) != RC_OK)
 		refuse(f, &err);
 }
 
@@ -328,7 +329,12 @@ stage_files(struct form *f, struct err *err)
 			.mode = f->mode,
 			.mtime_ns = f->mtime_ns,
 		};
-	enum rc rc = f->file_count > 0 ? stage_apply(f->stage, changes, f->file_count, err) : RC_OK;
+	struct ingest_receipt cost = {0};
+	for (struct form_file *file = f->files; file != NULL; file = file->next)
+		receipt_add(&cost, &file->file.receipt);
+	enum rc rc = f->file_count > 0
+		? stage_apply_costly(f->stage, changes, f->file_count, &cost, err)
+		: RC_OK;
 	free(changes);
 	return rc;
 }

@@ -38,7 +38,8 @@ add(void *arg, const struct stage_info *info)
 	p->seen++;
 	snprintf(p->after, sizeof p->after, "%s", info->name);
 	if (info->state == STAGE_GONE || (!p->any_state && info->state != p->state) ||
-		p->count > p->limit || stage_find(p->stages, p->repo, info->name, &s, &gone) != RC_OK)
+		p->count > p->limit ||
+		stage_find(p->stages, p->repo, info->name, &s, &gone) != RC_OK)
 		return;
 	if (p->count++ < p->limit) {
 		json_array_append_new(p->items, show_stage(s));

@@ -12,7 +12,7 @@
 #include "upload.h"
 
 #define TTL_SECONDS_MAX 604800
-#define BODY_BYTES_MAX	((size_t)256 << 10)
+#define BODY_BYTES_MAX  ((size_t)256 << 10)
 
 /* From the life that was asked for; 0: none was. */
 static bool
@@ -22,8 +22,8 @@ take_ttl(struct request *rq, const struct json_field *f, uint64_t *ttl_us)
 	if (!f->given)
 		return true;
 	if (f->integer < 1 || f->integer > TTL_SECONDS_MAX) {
-		json_body_refuse(rq, f->name, "field \"%s\" must be from 1 to %d", f->name,
-			TTL_SECONDS_MAX);
+		json_body_refuse(
+			rq, f->name, "field \"%s\" must be from 1 to %d", f->name, TTL_SECONDS_MAX);
 		return false;
 	}
 	*ttl_us = (uint64_t)f->integer * 1000000;

@@ -80,7 +80,8 @@ unpack_threads_start(struct server_ctx *srv, struct err *err)
 {
 	(void)err;
 	pthread_mutex_lock(&line.mtx);
-	line.running_max = srv->limits.archive_threads_max > 0 ? srv->limits.archive_threads_max : 1;
+	line.running_max =
+		srv->limits.archive_threads_max > 0 ? srv->limits.archive_threads_max : 1;
 	line.open = true;
 	pthread_mutex_unlock(&line.mtx);
 	return RC_OK;

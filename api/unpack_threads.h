@@ -9,12 +9,11 @@
 
 /* unpack_threads: threads for jobs that wait for clients, each for as long as it takes.
  *
- * Unpacking an archive blocks on its body, so it cannot be work for the operations' workers. At most
- * limits.archive_threads_max jobs run at the same time; the others wait in line, and what they would
- * have read waits at the client. A thread is started when there is a job for it and ends when there
- * is none.
- * One server a process: the line is a static. Threads: any; the lock is held for a few instructions
- * and never while a job runs. */
+ * Unpacking an archive blocks on its body, so it cannot be work for the operations' workers. At
+ * most limits.archive_threads_max jobs run at the same time; the others wait in line, and what they
+ * would have read waits at the client. A thread is started when there is a job for it and ends when
+ * there is none. One server a process: the line is a static. Threads: any; the lock is held for a
+ * few instructions and never while a job runs. */
 
 /* One job, inside the caller's own object; untouched once run or refuse was called. */
 struct unpack_job {

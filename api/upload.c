@@ -15,11 +15,12 @@
 #include "show_entry.h"
 #include "show_stage.h"
 
-#define ANSWER_BYTES_MAX   ((size_t)16 << 10) /* twice a path, quotes escaped, and a receipt */
-#define HASH_BYTES	   ((size_t)256 << 10)
-#define GONE_TRIES	   50
-#define GONE_PAUSE_NS	   10000000
-#define LENGTH_UNKNOWN	   UINT64_MAX
+#define SETTLE_NS        ((uint64_t)3000 * 1000000) /* a cut upload becomes durable in this */
+#define ANSWER_BYTES_MAX ((size_t)16 << 10) /* twice a path, quotes escaped, and a receipt */
+#define HASH_BYTES       ((size_t)256 << 10)
+#define GONE_TRIES       50
+#define GONE_PAUSE_NS    10000000
+#define LENGTH_UNKNOWN   UINT64_MAX
 
 /* ---- judging ---- */
 
@@ -30,7 +31,8 @@ reply_too_large(struct request *rq)
 	struct err err = ERR_INIT;
 
 	err_set(&err, RC_TOO_LARGE, "body-too-large",
-		"the file would be larger than the %" PRIu64 " bytes that this server takes", limit);
+		"the file would be larger than the %" PRIu64 " bytes that this server takes",
+		limit);
 	reply_problem_with(rq, &err, json_pack("{s:I}", "limit", (json_int_t)limit));
 }
 
@@ -85,15 +87,16 @@ judge(struct upload *u)
 		rc = take_range(u, &err);
 	if (rc == RC_OK)
 		rc = upload_headers_digest(request_header(u->rq, "Repr-Digest"),
-			request_header(u->rq, "X-Checksum-Sha256"), &u->has_digest, &u->digest, &err);
+			request_header(u->rq, "X-Checksum-Sha256"), &u->has_digest, &u->digest,
+			&err);
 	if (rc != RC_OK) {
 		reply_problem(u->rq, &err);
 		return false;
 	}
 	if ((u->rq->length_known && u->rq->body_bytes > limit) ||
 		(u->has_range &&
-			(u->range.last >= limit ||
-				(u->range.total != UPLOAD_TOTAL_UNKNOWN && u->range.total > limit)))) {
+			(u->range.last >= limit || (u->range.total != UPLOAD_TOTAL_UNKNOWN &&
+							   u->range.total > limit)))) {
 		reply_too_large(u->rq);
 		return false;
 	}
@@ -167,7 +170,8 @@ open_again(struct request *rq, struct repo *repo, const char *name, uint64_t ttl
 	}
 	if (is_kind(err, "stage-not-found")) {
 		err_clear(err);
-		rc = err_set(err, RC_CONFLICT, "stage-busy", "stage \"%s\" is just being deleted", name);
+		rc = err_set(
+			err, RC_CONFLICT, "stage-busy", "stage \"%s\" is just being deleted", name);
 	}
 	return rc;
 }
@@ -196,7 +200,8 @@ mismatch(struct upload *u, uint64_t offset, uint64_t total, struct err *err)
 	u->offset = offset;
 	u->put.total_bytes = total;
 	return err_set(err, RC_CONFLICT, "offset-mismatch",
-		"bytes %" PRIu64 "-%" PRIu64 " do not go on where the upload stands, at byte %" PRIu64,
+		"bytes %" PRIu64 "-%" PRIu64
+		" do not go on where the upload stands, at byte %" PRIu64,
 		u->range.first, u->range.last, offset);
 }
 
@@ -348,6 +353,24 @@ start(struct upload *u, bool goes_on, struct err *err)
 	return RC_OK;
 }
 
+/* Who goes on right after a cut comes before the part that was cut is durable: wait for it a
+ * little. On an op worker: pieces are never admitted on an HTTP thread. */
+static enum rc
+enter_alone(struct upload *u, struct stage *s, uint64_t body_bytes, struct err *err)
+{
+	uint64_t until = clock_mono_ns() + SETTLE_NS;
+	struct timespec nap = {.tv_nsec = 20000000};
+
+	for (;;) {
+		u->put.resumable = u->keeps; /* entering beside another turns it off */
+		enum rc rc = stage_put_begin(s, &u->put, body_bytes, err);
+		if (rc != RC_OK || !is_piece(u) || !u->put.shared || clock_mono_ns() >= until)
+			return rc;
+		stage_put_cancel(&u->put);
+		nanosleep(&nap, NULL);
+	}
+}
+
 bool
 upload_enter(struct upload *u, struct stage *s)
 {
@@ -358,13 +381,12 @@ upload_enter(struct upload *u, struct stage *s)
 	u->stage = s;
 	reply_header(u->rq, "Digstore-Stage", "%s", stage_name(s));
 	put->done = on_done;
-	put->resumable = u->keeps;
 	put->file.want_sha = u->has_digest;
-	put->total_bytes = u->has_range ? u->range.total
-		: u->rq->length_known	? u->rq->body_bytes
-					: LENGTH_UNKNOWN;
-	enum rc rc = stage_put_begin(
-		s, put, u->rq->length_known ? u->rq->body_bytes : LENGTH_UNKNOWN, &err);
+	put->total_bytes = u->has_range          ? u->range.total
+			   : u->rq->length_known ? u->rq->body_bytes
+						 : LENGTH_UNKNOWN;
+	enum rc rc =
+		enter_alone(u, s, u->rq->length_known ? u->rq->body_bytes : LENGTH_UNKNOWN, &err);
 	if (rc != RC_OK) {
 		upload_refuse(u, &err);
 		return false;
@@ -615,8 +637,8 @@ answer_file(struct upload *u, int status, const struct tree_entry *e,
 		reply_header(u->rq, "ETag", "\"%s\"", id);
 	reply_header(u->rq, "Upload-Offset", "%" PRIu64, e->content.size);
 	begin_answer(&b, u);
-	buf_addf(&b, ",\"size\":%" PRIu64 ",\"file_id\":\"%s\",\"mode\":\"0%03o\"", e->content.size, id,
-		(unsigned)e->mode & 0777);
+	buf_addf(&b, ",\"size\":%" PRIu64 ",\"file_id\":\"%s\",\"mode\":\"0%03o\"", e->content.size,
+		id, (unsigned)e->mode & 0777);
 	add_mtime(&b, e->mtime_ns);
 	buf_add_str(&b, ",\"receipt\":");
 	show_receipt_text(&b, receipt, clock_mono_ns() - u->rq->started_ns);

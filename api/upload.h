@@ -26,18 +26,18 @@
  * engine: both have a reference. Nothing here waits but upload_enter where it says so. */
 
 enum upload_plan {
-	UPLOAD_WHOLE,	 /* the body is the file, or the last piece of it */
-	UPLOAD_PIECE,	 /* more is to come: suspend at the end */
+	UPLOAD_WHOLE,    /* the body is the file, or the last piece of it */
+	UPLOAD_PIECE,    /* more is to come: suspend at the end */
 	UPLOAD_REPEATED, /* all of it was taken before: pass over it */
 };
 
 struct upload;
 struct upload_ops {
-	/* All of the body has come, and the file is durable (put.file.partial: in part) or, if rc is
-	 * not RC_OK, was dropped. Answer and request_complete. Must not block. */
+	/* All of the body has come, and the file is durable (put.file.partial: in part) or, if rc
+	 * is not RC_OK, was dropped. Answer and request_complete. Must not block. */
 	void (*settle)(struct upload *u, enum rc rc, const struct err *err);
-	/* The file has left the engine and nobody is to be told: the body was cut, or the answer was
-	 * given before. NULL: nothing to do. Must not block. */
+	/* The file has left the engine and nobody is to be told: the body was cut, or the answer
+	 * was given before. NULL: nothing to do. Must not block. */
 	void (*forsaken)(struct upload *u);
 };
 
@@ -49,7 +49,7 @@ struct upload {
 	struct server_ctx *srv;
 	struct stage *stage; /* a reference */
 	bool takes_pieces;   /* Content-Range is allowed */
-	bool keeps;	     /* what came before a cut is kept */
+	bool keeps;          /* what came before a cut is kept */
 	bool has_range;
 	struct upload_range range;
 	bool has_digest;
@@ -95,7 +95,7 @@ void upload_answer(struct upload *u);
  * new stage with a name of ours; ttl_us as stage_open. A stage that is just being deleted is waited
  * for. Fails as stage_check_open, then *out is the stage all the same if it is known (else NULL),
  * with a reference. Blocks. */
-enum rc upload_open_stage(struct request *rq, const char *name, uint64_t ttl_us,
-	struct stage **out, bool *created, struct err *err);
+enum rc upload_open_stage(struct request *rq, const char *name, uint64_t ttl_us, struct stage **out,
+	bool *created, struct err *err);
 
 #endif

@@ -39,7 +39,7 @@ upload_headers_range(const char *value, struct upload_range *out, struct err *er
 	bool ok = strncasecmp(p, "bytes ", 6) == 0;
 	p += ok ? 6 : 0;
 	ok = ok && take_number(&p, &r.first) && take_char(&p, '-') && take_number(&p, &r.last) &&
-		take_char(&p, '/') && (take_char(&p, '*') || take_number(&p, &r.total)) && *p == '\0';
+	     take_char(&p, '/') && (take_char(&p, '*') || take_number(&p, &r.total)) && *p == '\0';
 	if (!ok)
 		return err_set(err, RC_INVALID, "invalid-header",
 			"Content-Range must be \"bytes FIRST-LAST/TOTAL\", where TOTAL may be *");
@@ -177,7 +177,8 @@ upload_headers_archive(
 	if (rc != RC_OK)
 		return rc;
 	if (type != NULL)
-		while (i < sizeof types / sizeof *types && !upload_headers_is_type(type, types[i].type))
+		while (i < sizeof types / sizeof *types &&
+			!upload_headers_is_type(type, types[i].type))
 			i++;
 	if (i == sizeof types / sizeof *types)
 		return err_set(err, RC_INVALID, "unsupported-media-type",
@@ -197,7 +198,8 @@ static enum rc
 bad_boundary(size_t bytes_max, struct err *err)
 {
 	return err_set(err, RC_INVALID, "form-invalid",
-		"the Content-Type of a form must name its boundary, 1 to %zu characters", bytes_max);
+		"the Content-Type of a form must name its boundary, 1 to %zu characters",
+		bytes_max);
 }
 
 /* A parameter's value, plain or quoted, into out. Past it, or NULL: it is none, or too long. */
@@ -244,7 +246,8 @@ upload_headers_boundary(const char *value, char *out, size_t bytes_max, struct e
 		bool is_it = name == 8 && strncasecmp(p, "boundary", 8) == 0;
 		p += name;
 		if (take_char(&p, '='))
-			p = is_it ? take_value(p, out, bytes_max) : take_value(p, other, sizeof other - 1);
+			p = is_it ? take_value(p, out, bytes_max)
+				  : take_value(p, other, sizeof other - 1);
 		else if (is_it)
 			p = NULL;
 		if (p == NULL || (is_it && !is_boundary(out)))

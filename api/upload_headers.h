@@ -19,7 +19,7 @@
 /* Which bytes of a file a body is. */
 struct upload_range {
 	uint64_t first;
-	uint64_t last;	/* inclusive */
+	uint64_t last;  /* inclusive */
 	uint64_t total; /* above last; UPLOAD_TOTAL_UNKNOWN: "*" */
 };
 
@@ -28,9 +28,9 @@ struct upload_range {
 enum rc upload_headers_range(const char *value, struct upload_range *out, struct err *err);
 
 /* The digest of the whole content that Repr-Digest (a dictionary of RFC 9651, of which sha-256
- * counts and other algorithms are passed over) and X-Checksum-Sha256 (64 hex digits) ask for. *given
- * is false, and *out untouched, if neither asks for one. RC_INVALID kind "invalid-header", or
- * "digest-mismatch" if both do and they differ: no content has two digests. */
+ * counts and other algorithms are passed over) and X-Checksum-Sha256 (64 hex digits) ask for.
+ * *given is false, and *out untouched, if neither asks for one. RC_INVALID kind "invalid-header",
+ * or "digest-mismatch" if both do and they differ: no content has two digests. */
 enum rc upload_headers_digest(const char *repr_digest, const char *checksum, bool *given,
 	struct sha256 *out, struct err *err);
 
@@ -42,12 +42,12 @@ enum upload_coding {
 /* Content-Encoding; none is identity. RC_INVALID kind "unsupported-encoding": none of these. */
 enum rc upload_headers_coding(const char *value, enum upload_coding *out, struct err *err);
 
-/* Whether value, a Content-Type, is this media type ("application/zip"), whatever its parameters. */
+/* Whether value, a Content-Type, is this media type ("application/zip"), with any parameters. */
 bool upload_headers_is_type(const char *value, const char *type);
 
 /* What an archive may be, as its headers tell. */
 struct upload_archive {
-	bool tar, zip;	 /* formats */
+	bool tar, zip;   /* formats */
 	bool gzip, zstd; /* filters around it */
 	bool deny_plain; /* one of the filters must be there */
 };
@@ -58,7 +58,6 @@ enum rc upload_headers_archive(
 
 /* The boundary parameter of a multipart Content-Type into out (bytes_max and a NUL). RC_INVALID
  * kind "form-invalid": it is missing, or not 1 to bytes_max characters of RFC 2046. */
-enum rc upload_headers_boundary(
-	const char *value, char *out, size_t bytes_max, struct err *err);
+enum rc upload_headers_boundary(const char *value, char *out, size_t bytes_max, struct err *err);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 struct codec_stream {
 	ZSTD_DCtx *d;
@@ -35,6 +36,16 @@ codec_stream_free(struct codec_stream *s)
 	free(s);
 }
 
+static enum rc
+broken(size_t code, struct err *err)
+{
+	if (ZSTD_getErrorCode(code) == ZSTD_error_frameParameter_windowTooLarge)
+		err_set(err, RC_TOO_LARGE, NULL, "a zstd stream needs too large a window");
+	else
+		err_set(err, RC_CORRUPT, NULL, "a zstd stream is damaged");
+	return err_detail(err, "zstd: %s", ZSTD_getErrorName(code));
+}
+
 enum rc
 codec_stream_expand(struct codec_stream *s, const uint8_t **src, size_t *src_len, uint8_t *dst,
 	size_t dst_cap, size_t *got, struct err *err)
@@ -47,10 +58,8 @@ codec_stream_expand(struct codec_stream *s, const uint8_t **src, size_t *src_len
 		size_t in_before = in.pos;
 		size_t out_before = to.pos;
 		size_t left = ZSTD_decompressStream(s->d, &to, &in);
-		if (ZSTD_isError(left)) {
-			err_set(err, RC_CORRUPT, NULL, "a zstd stream is damaged");
-			return err_detail(err, "zstd: %s", ZSTD_getErrorName(left));
-		}
+		if (ZSTD_isError(left))
+			return broken(left, err);
 		/* a call that did nothing only says what the next frame's header would take */
 		if (in.pos == in_before && to.pos == out_before)
 			break;

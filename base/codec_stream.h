@@ -27,8 +27,8 @@ void codec_stream_free(struct codec_stream *s);
 
 /* Expand from *src, which is moved over what was taken, until src_len is used up or dst is full;
  * *got says what is in dst. When it gave less than dst_cap and all was taken, it wants more.
- * RC_CORRUPT, whose detail says why: these bytes are no zstd, are damaged, or ask for a larger
- * window; the stream is unusable then. */
+ * RC_CORRUPT: these bytes are no zstd, or damaged. RC_TOO_LARGE: a frame asks for a larger window.
+ * The detail says more; the stream is unusable then. */
 enum rc codec_stream_expand(struct codec_stream *s, const uint8_t **src, size_t *src_len,
 	uint8_t *dst, size_t dst_cap, size_t *got, struct err *err);
 

@@ -26,7 +26,7 @@
 #define AT(field) offsetof(struct config, field)
 
 const struct config_key config_keys[] = {
-	{"server", "listen", KEY_LIST, AT(listen), 1, LIST_MAX, "127.0.0.1:8420", NULL,
+	{"server", "listen", KEY_ENDPOINTS, AT(listen), 1, LIST_MAX, "127.0.0.1:8420", NULL,
 		"addresses to listen at: HOST:PORT, [IPV6]:PORT, *:PORT or unix:/path"},
 	{"server", "data_dir", KEY_PATH, AT(data_dir), 0, 0, "./var", NULL,
 		"folder that holds everything the server stores"},
@@ -62,7 +62,7 @@ const struct config_key config_keys[] = {
 		"how long the rest of a refused upload is discarded, so that the answer arrives"},
 	{"http", "linger_bytes", KEY_BYTES, AT(linger_bytes), 0, TIB, "64MiB", NULL,
 		"how much of it is discarded at most"},
-	{"ingest", "ingest_threads", KEY_INT, AT(ingest_threads), 0, 256, "0", NULL,
+	{"ingest", "ingest_threads", KEY_INT, AT(ingest_threads), 0, 64, "0", NULL,
 		"threads that hash, compress and write; 0: one a core"},
 	{"ingest", "slab_memory", KEY_BYTES, AT(slab_memory_bytes), 8 * MIB, 64 * GIB, "64MiB",
 		NULL, "buffers of all uploads together"},

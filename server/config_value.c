@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "endpoint.h"
 #include "hex.h"
 
 #define KIB    (UINT64_C(1) << 10)
@@ -119,7 +120,7 @@ config_value_number(const struct config_key *k, uint64_t n, char *out)
 	case KEY_STRING:
 	case KEY_PATH:
 	case KEY_BOOL:
-	case KEY_LIST:
+	case KEY_ENDPOINTS:
 		break;
 	}
 	snprintf(out, CONFIG_NUMBER_BYTES, "%llu", (unsigned long long)n);
@@ -244,9 +245,21 @@ list_add(struct config_list *l, const char *word, size_t len, struct err *err)
 	return RC_OK;
 }
 
+static enum rc
+check_endpoint(const struct config_key *k, const struct config_place *p, const char *text,
+	struct err *err)
+{
+	struct err why = ERR_INIT;
+	struct endpoint e;
+
+	if (endpoint_parse(text, &e, &why) == RC_OK)
+		return RC_OK;
+	return err_set(err, RC_INVALID, NULL, "%s: %s: %s", p->text, k->name, why.text);
+}
+
 /* Words between commas are added; what a weaker source said was removed before. */
 static enum rc
-set_list(const struct config_key *k, const struct config_place *p, const char *text,
+set_endpoints(const struct config_key *k, const struct config_place *p, const char *text,
 	struct config_list *out, struct err *err)
 {
 	const char *at = text;
@@ -261,7 +274,8 @@ set_list(const struct config_key *k, const struct config_place *p, const char *t
 			return refuse_value(k, p, text, "values between commas", err);
 		if (out->count == k->max)
 			return refuse_value(k, p, text, "a shorter list", err);
-		if (list_add(out, at, keep, err) != RC_OK)
+		if (list_add(out, at, keep, err) != RC_OK ||
+			check_endpoint(k, p, out->items[out->count - 1], err) != RC_OK)
 			return err->rc;
 		at += len;
 	} while (*at++ == ',');
@@ -288,10 +302,10 @@ config_value_set(const struct config_key *k, size_t index, const struct config_p
 		return set_bool(k, p, text, field(k, c), err);
 	case KEY_ENUM:
 		return set_enum(k, p, text, field(k, c), err);
-	case KEY_LIST:
+	case KEY_ENDPOINTS:
 		if (stronger)
 			list_done(field(k, c));
-		return set_list(k, p, text, field(k, c), err);
+		return set_endpoints(k, p, text, field(k, c), err);
 	}
 	return RC_OK;
 }
@@ -302,7 +316,7 @@ config_value_done(const struct config_key *k, struct config *c)
 	char **string = field(k, c);
 
 	switch (k->type) {
-	case KEY_LIST:
+	case KEY_ENDPOINTS:
 		list_done(field(k, c));
 		return;
 	case KEY_STRING:
@@ -337,7 +351,7 @@ config_value_print(const struct config_key *k, const struct config *c, struct bu
 	case KEY_BOOL:
 		buf_add_str(out, *flag ? "true" : "false");
 		return;
-	case KEY_LIST:
+	case KEY_ENDPOINTS:
 		for (size_t i = 0; i < list->count; i++)
 			buf_addf(out, "%s%s", i > 0 ? ", " : "", list->items[i]);
 		return;

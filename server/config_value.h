@@ -20,7 +20,7 @@ enum config_type {
 	KEY_DURATION, /* uint64_t milliseconds */
 	KEY_BOOL,
 	KEY_ENUM, /* uint64_t, index into choices */
-	KEY_LIST, /* struct config_list, from words between commas */
+	KEY_ENDPOINTS, /* struct config_list of addresses to listen at, from words between commas */
 };
 
 struct config_key {

@@ -17,7 +17,8 @@
 #include "http_impl.h"
 #include "log.h"
 
-#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_MS   UINT64_C(1000000)
+#define END_LOOK_MS 5000 /* longer than a few ticks, shorter than most idle connections live */
 
 void
 conn_set_state(struct conn *c, enum conn_state state)
@@ -160,6 +161,31 @@ conn_notify(
 		acceptor_wake(h);
 }
 
+/* MHD waits for edges, and takes a read that was not full for the end of what there is: of a FIN that
+ * came together with the last bytes it never hears (0.9.75, recv_param_adapter). Shutting down the
+ * side that the client has shut down already changes nothing and makes another edge. */
+void
+conn_repeat_end(const struct conn *c)
+{
+	char byte;
+
+	if (recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+		shutdown(c->fd, SHUT_RD);
+}
+
+/* The HTTP thread looks after each piece of a body. What it does not see are bytes that are no
+ * body: the end of a chunk, part of a request line. Ends that come alone need nobody to look. */
+static bool
+may_have_missed_end(const struct conn *c, uint64_t now_ns)
+{
+	unsigned state = atomic_load_explicit(&c->state, memory_order_acquire);
+	uint64_t since = atomic_load_explicit(&c->since_ns, memory_order_relaxed);
+
+	if (state == CONN_BODY)
+		return true;
+	return state != CONN_BUSY && now_ns < since + END_LOOK_MS * NS_PER_MS;
+}
+
 /* Over each stretch of body_rate_grace in which we waited for body bytes, enough must have come.
  * Time in which we kept the client waiting does not count. The first time the HTTP thread is asked
  * to answer 408 with the next piece; if none comes in another tick, the connection is cut. */
@@ -224,8 +250,13 @@ conn_tick(struct http *h, uint64_t elapsed_ns)
 	pthread_mutex_lock(&h->conns_mtx);
 	for (size_t fd = 0; fd < h->conns_cap; fd++) {
 		struct conn *c = h->conns[fd];
-		if (c == NULL || !c->started || c->is_cut || !is_overdue(h, c, now_ns, elapsed_ns))
+		if (c == NULL || !c->started || c->is_cut)
 			continue;
+		if (!is_overdue(h, c, now_ns, elapsed_ns)) {
+			if (may_have_missed_end(c, now_ns))
+				conn_repeat_end(c);
+			continue;
+		}
 		shutdown(c->fd, SHUT_RDWR);
 		c->is_cut = true;
 		cut++;

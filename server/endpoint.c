@@ -160,13 +160,16 @@ bind_and_listen(int fd, const struct endpoint *e, struct err *err)
 	if (family == AF_UNIX)
 		remove_stale(e);
 	if (bind(fd, &e->addr.any, e->addr_len) != 0) {
-		if (errno == EADDRINUSE)
+		int e_bind = errno;
+		char text[ENDPOINT_TEXT_BYTES];
+		endpoint_format(e, text);
+		if (e_bind == EADDRINUSE)
 			return err_set(err, RC_INVALID, "invalid-field",
-				"the address to listen at is in use by another process");
-		if (errno == EADDRNOTAVAIL)
+				"cannot listen at %s: the address is in use by another process", text);
+		if (e_bind == EADDRNOTAVAIL)
 			return err_set(err, RC_INVALID, "invalid-field",
-				"the address to listen at is not an address of this machine");
-		return err_errno(err, errno, "bind the address to listen at", NULL);
+				"cannot listen at %s: this machine has no such address", text);
+		return err_errno(err, e_bind, "listen at", text);
 	}
 	if (family == AF_UNIX)
 		(void)chmod(e->addr.un.sun_path, 0660);
@@ -200,31 +203,40 @@ endpoint_unlink(const struct endpoint *e)
 }
 
 void
-endpoint_text(int fd, char *out)
+endpoint_format(const struct endpoint *e, char *out)
 {
-	struct endpoint e;
 	char host[INET6_ADDRSTRLEN] = "?";
 	struct sockaddr_in in4;
 	struct sockaddr_in6 in6;
 
-	memset(&e, 0, sizeof e);
-	e.addr_len = (socklen_t)sizeof e.addr;
-	snprintf(out, ENDPOINT_TEXT_BYTES, "?");
-	if (getsockname(fd, &e.addr.any, &e.addr_len) != 0)
-		return;
-	switch (e.addr.any.sa_family) {
+	switch (e->addr.any.sa_family) {
 	case AF_UNIX:
-		snprintf(out, ENDPOINT_TEXT_BYTES, "unix:%s", e.addr.un.sun_path);
+		snprintf(out, ENDPOINT_TEXT_BYTES, "unix:%s", e->addr.un.sun_path);
 		break;
 	case AF_INET:
-		memcpy(&in4, &e.addr, sizeof in4);
+		memcpy(&in4, &e->addr, sizeof in4);
 		inet_ntop(AF_INET, &in4.sin_addr, host, sizeof host);
 		snprintf(out, ENDPOINT_TEXT_BYTES, "%s:%u", host, ntohs(in4.sin_port));
 		break;
 	case AF_INET6:
-		memcpy(&in6, &e.addr, sizeof in6);
+		memcpy(&in6, &e->addr, sizeof in6);
 		inet_ntop(AF_INET6, &in6.sin6_addr, host, sizeof host);
 		snprintf(out, ENDPOINT_TEXT_BYTES, "[%s]:%u", host, ntohs(in6.sin6_port));
 		break;
+	default:
+		snprintf(out, ENDPOINT_TEXT_BYTES, "?");
+		break;
 	}
+}
+
+void
+endpoint_text(int fd, char *out)
+{
+	struct endpoint e;
+
+	memset(&e, 0, sizeof e);
+	e.addr_len = (socklen_t)sizeof e.addr;
+	if (getsockname(fd, &e.addr.any, &e.addr_len) != 0)
+		memset(&e, 0, sizeof e);
+	endpoint_format(&e, out);
 }

@@ -28,12 +28,15 @@ enum rc endpoint_parse(const char *text, struct endpoint *out, struct err *err);
 /* Nobody outside this machine can connect to it: loopback or a Unix socket. */
 bool endpoint_is_local(const struct endpoint *e);
 /* A listening, non-blocking, close-on-exec socket. A Unix socket file that nobody answers at is
- * replaced, and gets mode 0660. RC_INVALID: the address is in use or not ours. RC_IO. */
+ * replaced, and gets mode 0660. RC_INVALID: the address is in use or not ours; the text names it.
+ * RC_IO. */
 enum rc endpoint_listen(const struct endpoint *e, int *fd, struct err *err);
 /* Remove the file of a Unix socket; nothing for others. */
 void endpoint_unlink(const struct endpoint *e);
 
 #define ENDPOINT_TEXT_BYTES 160
+/* The address as text, in numbers, into out (ENDPOINT_TEXT_BYTES). */
+void endpoint_format(const struct endpoint *e, char *out);
 /* The address the socket really has ("127.0.0.1:43210") into out (ENDPOINT_TEXT_BYTES). */
 void endpoint_text(int fd, char *out);
 

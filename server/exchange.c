@@ -12,7 +12,10 @@
  *   or send the answer past MHD (answer.c) and close.
  * - The handler is not called while the connection is suspended; only a chunked body of which we
  *   took all bytes would be read on. We suspend when we leave bytes, or in calls without bytes.
- * - MHD must not be stopped while a connection is suspended, and sees no disconnect in one.
+ * - MHD must not be stopped while a connection is suspended, and sees no disconnect in one. After a
+ *   resume it reads first, and if it finds the end it closes, whatever it holds: a client that
+ *   half-closes behind its request gets no answer if the request was suspended before its end.
+ * - MHD misses an end that comes together with bytes: see conn_repeat_end.
  *
  * Suspending and resuming without losing or doubling one is argued in gate.h. */
 
@@ -102,6 +105,14 @@ admit(struct exchange *x)
 	return false;
 }
 
+/* All that came was taken. If more is due and the client has gone, nobody else would notice. */
+static void
+look_for_end(const struct exchange *x)
+{
+	if (!x->rq.length_known || x->received + x->discarded < x->rq.body_bytes)
+		conn_repeat_end(x->conn);
+}
+
 static bool
 body_ends_soon(const struct exchange *x, uint64_t taken)
 {
@@ -114,6 +125,7 @@ static enum MHD_Result
 after_admission(struct exchange *x)
 {
 	conn_set_state(x->conn, CONN_BODY);
+	look_for_end(x);
 	if (!x->reply.is_set) {
 		x->phase = PHASE_BODY;
 		return MHD_YES;
@@ -148,6 +160,7 @@ refuse_body(struct exchange *x, uint64_t taken, size_t *size)
 	if (body_ends_soon(x, taken) || !answer_is_small(x)) {
 		*size = 0;
 		x->phase = PHASE_DISCARD;
+		look_for_end(x);
 		return MHD_YES;
 	}
 	x->phase = PHASE_REPLY;
@@ -218,7 +231,10 @@ take_body(struct exchange *x, const char *data, size_t *size)
 		return refuse_body(x, taken, size);
 	}
 	*size -= len;
-	return *size > 0 ? pause_exchange(x) : MHD_YES;
+	if (*size > 0)
+		return pause_exchange(x);
+	look_for_end(x);
+	return MHD_YES;
 }
 
 static enum MHD_Result
@@ -226,6 +242,7 @@ discard_body(struct exchange *x, size_t *size)
 {
 	x->discarded += *size;
 	*size = 0;
+	look_for_end(x);
 	atomic_store_explicit(
 		&x->conn->body_bytes, x->received + x->discarded, memory_order_relaxed);
 	if (x->discarded > x->http->o.linger_bytes + DISCARD_KEEP_BYTES ||

@@ -101,6 +101,45 @@ read_head(struct exchange *x, const char *method, const char *version)
 	return true;
 }
 
+/* A page that a browser got elsewhere may send forms, texts and files here without asking; the
+ * browser then says where the page is from. Names are compared as they stand: a proxy that changes
+ * Host makes its own pages foreign. */
+static bool
+is_own_origin(const char *origin, const char *host)
+{
+	size_t scheme = strncasecmp(origin, "http://", 7) == 0    ? 7
+			: strncasecmp(origin, "https://", 8) == 0 ? 8
+								  : 0;
+
+	return scheme > 0 && host != NULL && strcasecmp(origin + scheme, host) == 0;
+}
+
+static bool
+may_write(struct exchange *x)
+{
+	const char *origin = request_header(&x->rq, "Origin");
+
+	switch (x->facts.method) {
+	case METHOD_GET:
+	case METHOD_HEAD:
+	case METHOD_OPTIONS:
+		return true;
+	default:
+		return origin == NULL ||
+		       is_own_origin(origin, request_header(&x->rq, "Host"));
+	}
+}
+
+/* The field is the name of a query parameter. */
+static void
+refuse_route(struct exchange *x, const struct err *err)
+{
+	const char *field = x->route.field;
+
+	reply_problem_with(&x->rq, err,
+		field[0] != '\0' ? json_pack("{s:o}", "field", problem_text(field)) : NULL);
+}
+
 static void
 find_operation(struct exchange *x)
 {
@@ -111,7 +150,7 @@ find_operation(struct exchange *x)
 	if (rc == RC_DENIED) {
 		reply_not_allowed(&x->rq, &err, r->allow);
 	} else if (rc != RC_OK) {
-		reply_problem(&x->rq, &err);
+		refuse_route(x, &err);
 	} else if (r->op == NULL) {
 		reply_header(&x->rq, "Allow", "%s", r->allow);
 		reply_empty(&x->rq, 204);
@@ -122,13 +161,19 @@ find_operation(struct exchange *x)
 	}
 }
 
-/* "application/json", perhaps with parameters. */
+/* JSON, or what `curl -d` says of anything; perhaps with parameters. Pages of other origins, which
+ * could say that too, were refused before. */
 static bool
 is_json_type(const char *type)
 {
+	static const char *const types[] = {
+		"application/json", "application/x-www-form-urlencoded"};
 	size_t len = strcspn(type, "; \t");
 
-	return len == 16 && strncasecmp(type, "application/json", 16) == 0;
+	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+		if (len == strlen(types[i]) && strncasecmp(type, types[i], len) == 0)
+			return true;
+	return false;
 }
 
 static void
@@ -182,7 +227,11 @@ exchange_read_head(struct exchange *x, const char *method, const char *version)
 	x->rq.json = "";
 	if (!read_head(x, method, version))
 		return;
-	if (http_is_quiesced(x->http))
+	if (!may_write(x))
+		exchange_refuse(x, RC_DENIED, "access-denied",
+			"this request would change something, and its Origin header says that a "
+			"page of another server sent it");
+	else if (http_is_quiesced(x->http))
 		exchange_refuse(x, RC_UNAVAILABLE, "shutting-down", "the server is shutting down");
 	else
 		find_operation(x);

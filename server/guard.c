@@ -31,6 +31,7 @@ static const char *const single_headers[] = {
 	"If-None-Match",
 	"If-Range",
 	"If-Unmodified-Since",
+	"Origin",
 	"Range",
 	"Repr-Digest",
 	"Transfer-Encoding",

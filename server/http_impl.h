@@ -207,6 +207,9 @@ void conn_tick(struct http *h, uint64_t elapsed_ns);
 #define CONN_POKE_MS  100
 bool conn_want_pokes(const struct http *h);
 void conn_poke_loops(struct http *h);
+/* If the client has closed or half-closed and all it sent was read, make sure that MHD hears of it.
+ * HTTP thread of the connection, or with conns_mtx. */
+void conn_repeat_end(const struct conn *c);
 void conn_set_state(struct conn *c, enum conn_state state);
 void conn_notify(void *cls, struct MHD_Connection *con, void **ctx,
 	enum MHD_ConnectionNotificationCode code);

@@ -41,7 +41,7 @@
 #define ARCHIVE_THREADS	  16
 #define WATCHERS_MAX	  1024
 #define DB_CONNECT_MS	  5000
-#define DB_STATEMENT_MS	  30000
+#define DB_STATEMENT_MS   15000
 #define DB_CHECKOUT_MS	  10000
 #define STOP_POLL_MS	  100
 
@@ -59,7 +59,7 @@ struct server {
 	struct pack_dir *packs;
 	struct pack_readers *readers;
 	struct work *work;
-	struct http *http;
+	_Atomic(struct http *) http; /* metrics may be asked for while it starts */
 	struct jobs *jobs;
 	bool unpacking;
 	struct server_ctx ctx;
@@ -124,11 +124,22 @@ should_stop(void *arg)
 	return signal_came(arg);
 }
 
+static unsigned
+ingest_workers(const struct server *s)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t n = s->config.ingest_threads;
+
+	if (n == 0)
+		n = cores < 1 ? 1 : (uint64_t)cores;
+	return n > INGEST_WORKERS_MAX ? INGEST_WORKERS_MAX : (unsigned)n;
+}
+
 static enum rc
 open_database(struct server *s, struct err *err)
 {
 	const struct config *c = &s->config;
-	unsigned connections = (unsigned)(c->op_threads + c->ingest_threads + 8);
+	unsigned connections = (unsigned)c->op_threads + ingest_workers(s) + 8;
 	const char *url = c->database_url;
 
 	if (url[0] == '\0') {
@@ -186,14 +197,6 @@ open_packs(struct server *s, struct err *err)
 	return RC_OK;
 }
 
-static unsigned
-cores(void)
-{
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n < 1 ? 1 : (unsigned)n;
-}
-
 static enum rc
 open_core(struct server *s, struct err *err)
 {
@@ -202,7 +205,7 @@ open_core(struct server *s, struct err *err)
 	struct ingest_options ingest = {
 		.db = s->db,
 		.packs = s->packs,
-		.workers = c->ingest_threads > 0 ? (unsigned)c->ingest_threads : cores(),
+		.workers = ingest_workers(s),
 		.slab_bytes = c->slab_memory_bytes,
 		.known_bytes = KNOWN_BYTES,
 		.filter_bytes_max = FILTER_BYTES_MAX,
@@ -249,7 +252,11 @@ static void
 server_metrics(void *arg, struct buf *out)
 {
 	struct server *s = arg;
-	struct http_stats h = http_stats(s->http);
+	struct http *http = atomic_load(&s->http);
+	struct http_stats h = {0};
+
+	if (http != NULL)
+		h = http_stats(http);
 
 	buf_addf(out, "# TYPE digstore_http_connections gauge\ndigstore_http_connections %zu\n",
 		h.connections);
@@ -324,7 +331,10 @@ open_front(struct server *s, struct err *err)
 		endpoint_text(s->listeners[i].fd, text);
 		log_event(LOG_LEVEL_INFO, "listening", "at=%s", text);
 	}
-	return http_start(&http, &s->http, err);
+	struct http *started = NULL;
+	rc = http_start(&http, &started, err);
+	atomic_store(&s->http, started);
+	return rc;
 }
 
 /* What somebody who started it by hand wants to know. stdout only: logs go to stderr. */

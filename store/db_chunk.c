@@ -174,10 +174,10 @@ db_chunk_locate(struct db *db, uint64_t repo_id, const struct sha256 *hashes, si
 
 static const struct db_stmt stmt_mark_bad = {
 	.name = "chunk_mark_bad",
-	.sql = "UPDATE chunk SET state = 1 WHERE repo_id = $1 AND hash = $2 AND pack_id = $3"
-	       " AND frame_offset = $4",
-	.params = 4,
-	.types = (const uint32_t[]){DB_INT8, DB_BYTEA, DB_INT8, DB_INT8},
+	.sql = "UPDATE chunk SET state = 1 WHERE repo_id = $1 AND pack_id = $2"
+	       " AND frame_offset = $3",
+	.params = 3,
+	.types = (const uint32_t[]){DB_INT8, DB_INT8, DB_INT8},
 };
 
 static enum rc
@@ -188,7 +188,6 @@ run_mark_bad(struct db_tx *tx, void *arg, struct err *err)
 
 	db_params_init(&p);
 	db_add_i64(&p, (int64_t)row->repo_id);
-	db_add_bytea(&p, row->hash.b, sizeof row->hash.b);
 	db_add_i64(&p, (int64_t)row->pack_id);
 	db_add_i64(&p, (int64_t)row->frame_offset);
 	enum rc rc = db_exec(tx, &stmt_mark_bad, &p, NULL, err);

@@ -188,6 +188,40 @@ db_repo_drop(struct db *db, uint64_t id, struct err *err)
 	return db_run(db, run_drop, &id, err);
 }
 
+static const struct db_stmt stmt_describe = {
+	.name = "repo_describe",
+	.sql = "UPDATE repo SET description = $2 WHERE id = $1",
+	.params = 2,
+	.types = (const uint32_t[]){DB_INT8, DB_TEXT},
+};
+
+struct describe_query {
+	uint64_t id;
+	const char *description;
+};
+
+static enum rc
+run_describe(struct db_tx *tx, void *arg, struct err *err)
+{
+	const struct describe_query *q = arg;
+	struct db_params p;
+
+	db_params_init(&p);
+	db_add_i64(&p, (int64_t)q->id);
+	db_add_str(&p, q->description);
+	enum rc rc = db_exec(tx, &stmt_describe, &p, NULL, err);
+	db_params_done(&p);
+	return rc;
+}
+
+enum rc
+db_repo_describe(struct db *db, uint64_t id, const char *description, struct err *err)
+{
+	struct describe_query q = {id, description};
+
+	return db_run(db, run_describe, &q, err);
+}
+
 static const struct db_stmt stmt_dropped = {
 	.name = "repo_dropped",
 	.sql = "SELECT id FROM repo WHERE name IS NULL ORDER BY id LIMIT 1",
@@ -205,11 +239,27 @@ static const struct db_stmt stmt_dropped = {
 static const struct db_stmt stmt_sweep[] = {
 	SWEEP("ref", "repo_id = $1"),
 	SWEEP("commit", "repo_id = $1"),
-	SWEEP("recipe_part",
-		"recipe_id IN (SELECT u.recipe_id FROM upload u JOIN stage s ON s.id = u.stage_id"
-		" WHERE s.repo_id = $1 UNION ALL SELECT recipe_id FROM file WHERE repo_id = $1)"),
+	{
+		/* a content or half upload goes together with the parts it alone names */
+		.name = "repo_sweep_file",
+		.sql = "WITH f AS (DELETE FROM file WHERE ctid = ANY (ARRAY(SELECT ctid FROM file"
+		       " WHERE repo_id = $1 LIMIT $2)) RETURNING recipe_id),"
+		       " p AS (DELETE FROM recipe_part p USING f WHERE p.recipe_id = f.recipe_id)"
+		       " SELECT 1 FROM f",
+		.params = 2,
+		.types = (const uint32_t[]){DB_INT8, DB_INT8},
+	},
+	{
+		.name = "repo_sweep_upload",
+		.sql = "WITH u AS (DELETE FROM upload WHERE ctid = ANY (ARRAY(SELECT u.ctid FROM upload u"
+		       " JOIN stage s ON s.id = u.stage_id WHERE s.repo_id = $1 LIMIT $2))"
+		       " RETURNING recipe_id),"
+		       " p AS (DELETE FROM recipe_part p USING u WHERE p.recipe_id = u.recipe_id)"
+		       " SELECT 1 FROM u",
+		.params = 2,
+		.types = (const uint32_t[]){DB_INT8, DB_INT8},
+	},
 	SWEEP("stage", "repo_id = $1"),
-	SWEEP("file", "repo_id = $1"),
 	SWEEP("tree_node", "repo_id = $1"),
 	SWEEP("idempotency", "repo_id = $1"),
 	SWEEP("chunk", "repo_id = $1"),

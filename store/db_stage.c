@@ -237,7 +237,7 @@ db_stage_delete(struct db *db, uint64_t stage_id, struct err *err)
 
 static const struct db_stmt stmt_set_state = {
 	.name = "stage_set_state",
-	.sql = "UPDATE stage SET state = $2, commit_id = $3 WHERE id = $1",
+	.sql = "UPDATE stage SET state = $2, commit_id = $3 WHERE id = $1 AND state = 0",
 	.params = 3,
 	.types = (const uint32_t[]){DB_INT8, DB_INT2, DB_BYTEA},
 };
@@ -246,6 +246,7 @@ enum rc
 db_stage_set_state(struct db_tx *tx, uint64_t stage_id, int state, const struct sha256 *commit_id,
 	struct err *err)
 {
+	struct db_result *r = NULL;
 	struct db_params p;
 
 	db_params_init(&p);
@@ -255,7 +256,10 @@ db_stage_set_state(struct db_tx *tx, uint64_t stage_id, int state, const struct 
 		db_add_bytea(&p, commit_id->b, sizeof commit_id->b);
 	else
 		db_add_null(&p);
-	enum rc rc = db_exec(tx, &stmt_set_state, &p, NULL, err);
+	enum rc rc = db_exec(tx, &stmt_set_state, &p, &r, err);
+	if (rc == RC_OK && db_affected(r) != 1)
+		rc = err_set(err, RC_CONFLICT, "stage-committed", "the stage is not open any more");
+	db_result_free(r);
 	db_params_done(&p);
 	return rc;
 }
@@ -281,37 +285,31 @@ db_stage_reopen_all(struct db *db, struct err *err)
 
 /* ---- the log ---- */
 
+/* The lock on the stage's row keeps it from being deleted or committed before this transaction ends,
+ * and its absence is an answer, not a failure that would take a whole group with it. */
 static const struct db_stmt stmt_batch_put = {
 	.name = "stage_batch_put",
 	.sql = "INSERT INTO stage_batch (stage_id, seq, records, checksum)"
-	       " SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[])",
+	       " SELECT id, $2, $3, $4 FROM stage WHERE id = $1 AND state = 0 FOR SHARE",
 	.params = 4,
+	.types = (const uint32_t[]){DB_INT8, DB_INT8, DB_BYTEA, DB_INT8},
 };
 
 enum rc
 db_stage_batch_put(
-	struct db_tx *tx, const struct stage_batch_row *rows, size_t count, struct err *err)
+	struct db_tx *tx, const struct stage_batch_row *row, bool *written, struct err *err)
 {
+	struct db_result *r = NULL;
 	struct db_params p;
 
 	db_params_init(&p);
-	db_array_begin(&p, DB_INT8);
-	for (size_t i = 0; i < count; i++)
-		db_array_i64(&p, (int64_t)rows[i].stage_id);
-	db_array_end(&p);
-	db_array_begin(&p, DB_INT8);
-	for (size_t i = 0; i < count; i++)
-		db_array_i64(&p, (int64_t)rows[i].seq);
-	db_array_end(&p);
-	db_array_begin(&p, DB_BYTEA);
-	for (size_t i = 0; i < count; i++)
-		db_array_bytea(&p, rows[i].records, rows[i].records_bytes);
-	db_array_end(&p);
-	db_array_begin(&p, DB_INT8);
-	for (size_t i = 0; i < count; i++)
-		db_array_i64(&p, (int64_t)rows[i].checksum);
-	db_array_end(&p);
-	enum rc rc = db_exec(tx, &stmt_batch_put, &p, NULL, err);
+	db_add_i64(&p, (int64_t)row->stage_id);
+	db_add_i64(&p, (int64_t)row->seq);
+	db_add_bytea(&p, row->records, row->records_bytes);
+	db_add_i64(&p, (int64_t)row->checksum);
+	enum rc rc = db_exec(tx, &stmt_batch_put, &p, &r, err);
+	*written = rc == RC_OK && db_affected(r) == 1;
+	db_result_free(r);
 	db_params_done(&p);
 	return rc;
 }
@@ -410,7 +408,8 @@ static const struct db_stmt stmt_upload_put = {
 	.name = "upload_put",
 	.sql = "INSERT INTO upload (stage_id, path, recipe_id, chunk_bytes, chunks, tail, total, "
 	       "id_state,"
-	       " sha_state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+	       " sha_state) SELECT id, $2, $3, $4, $5, $6, $7, $8, $9"
+	       " FROM stage WHERE id = $1 AND state = 0 FOR SHARE"
 	       " ON CONFLICT (stage_id, path) DO UPDATE SET recipe_id = excluded.recipe_id,"
 	       " chunk_bytes = excluded.chunk_bytes, chunks = excluded.chunks, tail = "
 	       "excluded.tail,"
@@ -445,10 +444,12 @@ delete_parts(struct db_tx *tx, uint64_t stage_id, const char *path, size_t path_
 }
 
 enum rc
-db_upload_put(struct db_tx *tx, const struct upload_row *row, struct err *err)
+db_upload_put(struct db_tx *tx, const struct upload_row *row, bool *written, struct err *err)
 {
+	struct db_result *r = NULL;
 	struct db_params p;
 
+	*written = false;
 	enum rc rc = delete_parts(tx, row->stage_id, row->path, row->path_len, row->recipe_id, err);
 	if (rc != RC_OK)
 		return rc;
@@ -468,7 +469,9 @@ db_upload_put(struct db_tx *tx, const struct upload_row *row, struct err *err)
 		db_add_bytea(&p, row->sha_state, row->sha_state_len);
 	else
 		db_add_null(&p);
-	rc = db_exec(tx, &stmt_upload_put, &p, NULL, err);
+	rc = db_exec(tx, &stmt_upload_put, &p, &r, err);
+	*written = rc == RC_OK && db_affected(r) == 1;
+	db_result_free(r);
 	db_params_done(&p);
 	return rc;
 }

@@ -43,6 +43,7 @@ enum rc db_stage_due(struct db *db, int64_t now_us, size_t limit, struct stage_r
 	size_t *count, struct err *err);
 /* Delete the stage, its log and its half uploads with their recipe parts. */
 enum rc db_stage_delete(struct db *db, uint64_t stage_id, struct err *err);
+/* Of an open stage. RC_CONFLICT kind "stage-committed": it is not open (or gone). */
 enum rc db_stage_set_state(struct db_tx *tx, uint64_t stage_id, int state,
 	const struct sha256 *commit_id, struct err *err);
 /* Stages left in state committing by a process that died are open again. */
@@ -55,8 +56,9 @@ struct stage_batch_row {
 	size_t records_bytes;
 	uint64_t checksum;
 };
+/* *written is false, and nothing was, if the stage's row is gone or not open any more. */
 enum rc db_stage_batch_put(
-	struct db_tx *tx, const struct stage_batch_row *rows, size_t count, struct err *err);
+	struct db_tx *tx, const struct stage_batch_row *row, bool *written, struct err *err);
 /* The log of a stage after seq, in order, a few batches a call: fn for each. */
 enum rc db_stage_batches(struct db *db, uint64_t stage_id, uint64_t after_seq, size_t limit,
 	enum rc (*fn)(void *arg, const struct stage_batch_row *row, struct err *err), void *arg,
@@ -80,8 +82,9 @@ struct upload_row {
 	const uint8_t *sha_state; /* NULL: none is kept */
 	size_t sha_state_len;
 };
-/* Insert or replace. A replaced row of another recipe loses its parts. */
-enum rc db_upload_put(struct db_tx *tx, const struct upload_row *row, struct err *err);
+/* Insert or replace. A replaced row of another recipe loses its parts. *written as above. */
+enum rc db_upload_put(
+	struct db_tx *tx, const struct upload_row *row, bool *written, struct err *err);
 /* Delete; the parts of its recipe go with it unless the recipe is keep_recipe. */
 enum rc db_upload_delete(struct db_tx *tx, uint64_t stage_id, const char *path, size_t path_len,
 	uint64_t keep_recipe, struct err *err);

@@ -191,7 +191,7 @@ damaged(const char *what, const char *why, struct err *err)
 {
 	err_set(err, RC_INVALID, "invalid-archive", "the %s stream around the archive is damaged",
 		what);
-	return err_detail(err, "%s: %s", what, why != NULL ? why : "no reason given");
+	return err_detail(err, "%s", why != NULL ? why : "no reason given");
 }
 
 /* What follows the last member: another one, or zeros up to the end (tapes and some tools pad). */
@@ -241,9 +241,11 @@ expand_zstd(struct archive_filter *f, size_t *got, struct err *err)
 {
 	struct err why = ERR_INIT;
 
-	if (codec_stream_expand(f->zstd, &f->in, &f->in_len, f->out, OUT_BYTES, got, &why) != RC_OK)
-		return damaged("zstd", why.detail, err);
-	return RC_OK;
+	enum rc rc = codec_stream_expand(f->zstd, &f->in, &f->in_len, f->out, OUT_BYTES, got, &why);
+	if (rc == RC_TOO_LARGE)
+		return invalid(err,
+			"the zstd stream around the archive needs a window of more than 8 MiB");
+	return rc == RC_OK ? RC_OK : damaged("zstd", why.detail, err);
 }
 
 static bool

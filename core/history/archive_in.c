@@ -19,6 +19,7 @@
 #include "archive_list.h"
 #include "archive_source.h"
 #include "archive_zip_end.h"
+#include "archive_zip_locals.h"
 #include "path.h"
 #include "utf8.h"
 
@@ -26,24 +27,13 @@
 #define MODE_DEFAULT      0644
 #define MTIME_SECONDS_MAX (INT64_MAX / 1000000000 - 1)
 
-/* An entry as it stands in a zip, until the directory says what it is. */
-struct zip_local {
-	uint64_t begin; /* its header is here or behind, ... */
-	uint64_t data;  /* ... and ends here */
-	uint64_t bytes;
-	size_t index; /* in the list; SIZE_MAX: no file */
-	bool claimed;
-};
-
 struct unpack {
 	const struct archive_in_options *o;
 	struct archive *a;
 	struct archive_source *source;
 	struct archive_feed *feed;
 	struct archive_list list;
-	struct zip_local *locals;
-	size_t local_count;
-	size_t local_cap;
+	struct archive_zip_locals locals;
 	bool zip;
 	uint64_t entries;
 	uint64_t expanded_bytes;
@@ -117,12 +107,21 @@ unknown_format(const struct unpack *u, struct err *err)
 		what);
 }
 
+/* libarchive tells a cut archive from a damaged one by its words alone; -5 is zlib's Z_BUF_ERROR.
+ */
+static bool
+is_cut(const struct unpack *u, const char *why)
+{
+	return archive_source_ended(u->source) &&
+	       (why == NULL || strstr(why, "runcated") != NULL || strstr(why, "(-5)") != NULL);
+}
+
 /* What libarchive could not do, after it said so; where is in relation to the entry at hand. */
 static enum rc
 broken(const struct unpack *u, const char *where, struct err *err)
 {
 	const char *why = archive_error_string(u->a);
-	bool cut = archive_source_ended(u->source);
+	bool cut = is_cut(u, why);
 
 	if (archive_source_failed(u->source, err))
 		return err->rc;
@@ -270,21 +269,6 @@ take_tar_entry(struct unpack *u, struct archive_entry *entry, struct err *err)
 
 /* ---- zip ---- */
 
-static enum rc
-add_local(struct unpack *u, const struct zip_local *local, struct err *err)
-{
-	if (u->local_count == u->local_cap) {
-		size_t cap = u->local_cap == 0 ? 64 : u->local_cap + u->local_cap / 2;
-		struct zip_local *locals = realloc(u->locals, cap * sizeof *locals);
-		if (locals == NULL)
-			return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-		u->locals = locals;
-		u->local_cap = cap;
-	}
-	u->locals[u->local_count++] = *local;
-	return RC_OK;
-}
-
 /* Other methods would need other libraries, some of them hundreds of MiB of memory. */
 static bool
 method_is_known(struct archive *a)
@@ -299,7 +283,7 @@ static enum rc
 take_zip_entry(struct unpack *u, struct archive_entry *entry, struct err *err)
 {
 	const char *name = archive_entry_pathname(entry);
-	struct zip_local local = {
+	struct archive_zip_local local = {
 		.begin = (uint64_t)archive_read_header_position(u->a),
 		.data = (uint64_t)archive_filter_bytes(u->a, 0),
 		.index = SIZE_MAX,
@@ -315,24 +299,7 @@ take_zip_entry(struct unpack *u, struct archive_entry *entry, struct err *err)
 				"an entry of the zip archive is neither stored nor deflated", err);
 		rc = take_file(u, entry, &local.index, &local.bytes, err);
 	}
-	return rc == RC_OK ? add_local(u, &local, err) : rc;
-}
-
-/* The entry whose local header is at offset. They were met in the order of their places. */
-static struct zip_local *
-find_local(struct unpack *u, uint64_t offset)
-{
-	size_t low = 0;
-	size_t high = u->local_count;
-
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		if (u->locals[mid].begin <= offset)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low > 0 && offset < u->locals[low - 1].data ? &u->locals[low - 1] : NULL;
+	return rc == RC_OK ? archive_zip_locals_add(&u->locals, &local, err) : rc;
 }
 
 static enum rc
@@ -341,11 +308,10 @@ on_zip_record(void *arg, const struct archive_zip_record *r, struct err *err)
 	static const char disagree[] =
 		"the entries of the zip archive and its directory do not agree";
 	struct unpack *u = arg;
-	struct zip_local *local = find_local(u, r->offset);
+	struct archive_zip_local *local = archive_zip_locals_claim(&u->locals, r->offset);
 
-	if (local == NULL || local->claimed)
+	if (local == NULL)
 		return invalid(disagree, err);
-	local->claimed = true;
 	if (r->encrypted)
 		return refuse(u, r->name, r->name_len, "it is encrypted", err);
 	switch (r->type) {
@@ -389,9 +355,8 @@ check_zip_end(struct unpack *u, uint64_t position, struct err *err)
 {
 	enum rc rc = archive_zip_end_read(u->source, position, on_zip_record, u, err);
 
-	for (size_t i = 0; rc == RC_OK && i < u->local_count; i++)
-		if (!u->locals[i].claimed)
-			rc = invalid("the directory of the zip archive lacks an entry", err);
+	if (rc == RC_OK && u->locals.claimed < u->locals.count)
+		return invalid("the directory of the zip archive lacks an entry", err);
 	return rc;
 }
 
@@ -513,7 +478,7 @@ unpack(struct unpack *u, struct ingest_receipt *receipt, struct err *err)
 }
 
 static enum rc
-stage_entries(struct unpack *u, struct err *err)
+stage_entries(struct unpack *u, const struct ingest_receipt *cost, struct err *err)
 {
 	archive_list_compact(&u->list);
 	if (u->o->accept != NULL) {
@@ -523,7 +488,8 @@ stage_entries(struct unpack *u, struct err *err)
 	}
 	if (u->list.count == 0)
 		return RC_OK;
-	return stage_apply(u->o->stage, u->list.items, u->list.count, err);
+	return stage_apply_costly(
+		u->o->stage, u->list.items, u->list.count, cost, err);
 }
 
 enum rc
@@ -544,7 +510,7 @@ archive_in_run(
 	if (rc == RC_OK)
 		rc = check_clashes(&u, err);
 	if (rc == RC_OK)
-		rc = stage_entries(&u, err);
+		rc = stage_entries(&u, &result.receipt, err);
 	if (rc == RC_OK) {
 		result.files = u.list.count;
 		result.skipped = u.skipped;
@@ -554,7 +520,7 @@ archive_in_run(
 	archive_source_free(u.source);
 	archive_feed_free(u.feed);
 	archive_list_done(&u.list);
-	free(u.locals);
+	archive_zip_locals_done(&u.locals);
 	uselocale(before);
 	freelocale(c);
 	return rc;

@@ -431,6 +431,8 @@ commit_make(struct history *h, const struct commit_request *request, struct comm
 		rc = race(&a, edits, count, err);
 	free(edits);
 	stage_end_commit(request->stage, rc == RC_OK ? &a.commit.id : NULL);
+	if (rc == RC_UNAVAILABLE && err->kind != NULL && strcmp(err->kind, "commit-unknown") == 0)
+		stage_doubt(request->stage);
 	new_nodes_clear(&a.nodes);
 	free(a.nodes.rows);
 	buf_done(&a.body);

@@ -66,7 +66,8 @@ commit_form_encode(const struct commit_fields *f, struct commit *out, struct err
 	return rc;
 }
 
-/* One text, NUL-terminated, behind the others; where it begins. */
+/* One text, NUL-terminated, behind the others; where it begins. A NUL inside would show another text
+ * than was hashed. */
 static size_t
 take_text(struct cur *c, struct buf *text)
 {
@@ -74,6 +75,8 @@ take_text(struct cur *c, struct buf *text)
 	uint32_t len = cur_u32(c);
 	const uint8_t *bytes = cur_bytes(c, len);
 
+	if (bytes != NULL && memchr(bytes, '\0', len) != NULL)
+		c->failed = true;
 	if (bytes != NULL) {
 		buf_add(text, bytes, len);
 		buf_add_u8(text, 0);

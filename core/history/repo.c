@@ -36,6 +36,40 @@ repos_open(struct db *db, uint32_t chunk_target, struct repos **out, struct err 
 	return RC_OK;
 }
 
+static void
+repo_free(struct repo *r)
+{
+	struct repo_text *t = r != NULL ? atomic_load(&r->text) : NULL;
+
+	while (t != NULL) {
+		struct repo_text *older = t->older;
+		free(t);
+		t = older;
+	}
+	free(r);
+}
+
+static bool
+set_text(struct repo *r, const char *description)
+{
+	size_t len = strlen(description) + 1;
+	struct repo_text *t = malloc(sizeof *t + len);
+
+	if (t == NULL)
+		return false;
+	memcpy(t->bytes, description, len);
+	t->older = atomic_load(&r->text);
+	while (!atomic_compare_exchange_weak(&r->text, &t->older, t))
+		;
+	return true;
+}
+
+const char *
+repo_description(const struct repo *repo)
+{
+	return atomic_load(&((struct repo *)(uintptr_t)repo)->text)->bytes;
+}
+
 void
 repos_free(struct repos *rs)
 {
@@ -44,8 +78,7 @@ repos_free(struct repos *rs)
 	while (rs->all != NULL) {
 		struct repo *r = rs->all;
 		rs->all = r->next;
-		free(r->description);
-		free(r);
+		repo_free(r);
 	}
 	pthread_mutex_destroy(&rs->mtx);
 	free(rs);
@@ -85,7 +118,7 @@ make(const struct repo_row *row, struct repo **out, struct err *err)
 		return err_detail(err, "chunker %d hash %d", row->chunker, row->hash_alg);
 	}
 	struct repo *r = calloc(1, sizeof *r);
-	if (r == NULL || (r->description = strdup(row->description)) == NULL) {
+	if (r == NULL || !set_text(r, row->description)) {
 		free(r);
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	}
@@ -96,8 +129,7 @@ make(const struct repo_row *row, struct repo **out, struct err *err)
 	snprintf(r->name, sizeof r->name, "%s", row->name);
 	enum rc rc = chunker_init(&r->space.chunker, (uint32_t)row->chunk_target, err);
 	if (rc != RC_OK) {
-		free(r->description);
-		free(r);
+		repo_free(r);
 		return rc;
 	}
 	*out = r;
@@ -125,9 +157,7 @@ keep_row(void *arg, const struct repo_row *row, struct err *err)
 		r = NULL; /* handed over */
 	}
 	pthread_mutex_unlock(&k->rs->mtx);
-	if (r != NULL)
-		free(r->description);
-	free(r);
+	repo_free(r);
 	if (k->fn != NULL)
 		k->fn(k->arg, k->repo);
 	return RC_OK;
@@ -188,6 +218,12 @@ repo_create(struct repos *rs, const char *name, uint32_t chunk_target, const cha
 	}
 	if (!*created)
 		rc = check_target(r, chunk_target, err);
+	if (rc == RC_OK && !*created && description != NULL &&
+		strcmp(description, repo_description(r)) != 0) {
+		rc = db_repo_describe(rs->db, r->id, description, err);
+		if (rc == RC_OK && !set_text(r, description))
+			rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	}
 	if (rc == RC_OK)
 		*out = r;
 	return rc;

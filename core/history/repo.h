@@ -14,20 +14,26 @@
  * Threads: any. Functions that say "blocks" run SQL. */
 
 #define REPO_NAME_BYTES_MAX	   100
-#define REPO_DESCRIPTION_BYTES_MAX 1000
+#define REPO_DESCRIPTION_BYTES_MAX 1024
 
 struct db;
 struct repos;
+
+/* A description; those before it stay until the end, because somebody may be reading one. */
+struct repo_text {
+	struct repo_text *older;
+	char bytes[];
+};
 
 struct repo {
 	/* immutable */
 	uint64_t id;
 	char name[REPO_NAME_BYTES_MAX + 1];
-	char *description;
 	int64_t created_us;
 	struct ingest_space space; /* repo_id, uuid, chunker */
 	/* any thread */
 	atomic_bool dropped;
+	_Atomic(struct repo_text *) text; /* see repo_description */
 	/* the registry's */
 	struct repo *next;
 };
@@ -36,12 +42,16 @@ struct repo {
 enum rc repos_open(struct db *db, uint32_t chunk_target, struct repos **out, struct err *err);
 void repos_free(struct repos *rs);
 
+/* Borrowed until the end. */
+const char *repo_description(const struct repo *repo);
+
 /* From memory only; NULL if it was not read yet (or does not exist). Does not block. */
 struct repo *repo_cached(struct repos *rs, const char *name);
 /* RC_NOT_FOUND kind "repo-not-found". Blocks. */
 enum rc repo_find(struct repos *rs, const char *name, struct repo **out, struct err *err);
 /* Find or create. chunk_target 0: whatever it is, the default if new. An existing repository with
- * another target: RC_CONFLICT kind "repo-mismatch". RC_INVALID: name or target. *created says
+ * another target: RC_CONFLICT kind "repo-mismatch". RC_INVALID: name or target. A description
+ * (NULL: none was given) replaces the one it has. *created says
  * which. Blocks. */
 enum rc repo_create(struct repos *rs, const char *name, uint32_t chunk_target,
 	const char *description, struct repo **out, bool *created, struct err *err);

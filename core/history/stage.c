@@ -18,7 +18,7 @@
 #define IDLE_NS	       ((uint64_t)300 * 1000000000) /* then a stage leaves memory */
 #define DUE_EVERY_NS   ((uint64_t)2 * 1000000000)
 #define DUE_LIMIT      64
-#define LOG_PAGE       64
+#define LOG_PAGE       4
 #define LIST_LIMIT_MAX 1000
 
 /* ---- registry ---- */
@@ -53,6 +53,42 @@ stage_free(struct stage *s)
 	free(s);
 }
 
+struct save {
+	uint64_t id;
+	const struct buf *counters;
+};
+
+static enum rc
+run_save(struct db_tx *tx, void *arg, struct err *err)
+{
+	const struct save *v = arg;
+
+	return db_stage_counters(tx, v->id, v->counters->data, v->counters->len, err);
+}
+
+/* Progress survives a restart as far as this got; what it counts is safe without it. */
+static void
+save_counters(struct stages *ss, struct stage *s)
+{
+	struct err err = ERR_INIT;
+	struct buf b;
+
+	pthread_mutex_lock(&s->mtx);
+	uint64_t mark = s->tick_mark;
+	bool wanted = mark != s->saved_mark &&
+		(s->state == STAGE_OPEN || s->state == STAGE_COMMITTED);
+	s->saved_mark = mark;
+	pthread_mutex_unlock(&s->mtx);
+	if (!wanted)
+		return;
+	buf_init(&b, STAGE_COUNTERS_MAX);
+	stage_counters_save(s, &b);
+	struct save v = {s->id, &b};
+	if (buf_ok(&b))
+		db_run(ss->options.db, run_save, &v, &err);
+	buf_done(&b);
+}
+
 void
 stages_free(struct stages *ss)
 {
@@ -62,6 +98,8 @@ stages_free(struct stages *ss)
 		while (ss->buckets[b] != NULL) {
 			struct stage *s = ss->buckets[b];
 			ss->buckets[b] = s->next;
+			stage_progress_tick(s, clock_mono_ns());
+			save_counters(ss, s);
 			stage_free(s);
 		}
 	}
@@ -141,7 +179,7 @@ replay(void *arg, const struct stage_batch_row *row, struct err *err)
 			(unsigned long long)row->seq);
 	}
 	s->seq = s->seq_tried = row->seq;
-	return stage_log_apply(s->map, row->records, row->records_bytes, err);
+	return stage_log_replay(s->map, row->records, row->records_bytes, &s->replayed, err);
 }
 
 static enum rc
@@ -176,13 +214,17 @@ stage_new(struct stages *ss, struct repo *repo, const struct stage_row *row,
 	s->lives.next = s->lives.prev = &s->lives;
 	s->used_ns = s->tick_ns = clock_mono_ns();
 	s->updated_us = clock_wall_us();
+	/* numbers go on growing over a restart, so that a client that waits for more is not left waiting */
+	s->progress_seq = s->told_seq = (uint64_t)s->updated_us / 1000;
 	s->may_have_uploads = true; /* a run before this one may have left some */
 	atomic_store(&s->refs, 2);
 	pthread_mutex_init(&s->mtx, NULL);
 	stage_counters_load(s, counters->data, counters->len);
 	enum rc rc = stage_map_open(&s->map, err);
-	if (rc == RC_OK && s->state == STAGE_OPEN)
+	if (rc == RC_OK && s->state == STAGE_OPEN) {
 		rc = replay_log(s, err);
+		stage_counters_replayed(s);
+	}
 	if (rc != RC_OK) {
 		stage_free(s);
 		return rc;
@@ -274,6 +316,8 @@ stage_open(struct stages *ss, struct repo *repo, const char *name, uint64_t ttl_
 	buf_init(&counters, STAGE_COUNTERS_MAX);
 	rc = db_stage_open(ss->options.db, repo->id, name, clock_wall_us() + (int64_t)ttl_us, &row,
 		&counters, &is_new, err);
+	if (rc == RC_NOT_FOUND) /* dropped, perhaps by a request whose answer was lost */
+		atomic_store(&repo->dropped, true);
 	if (rc == RC_OK)
 		rc = stage_new(ss, repo, &row, &counters, &s, err);
 	if (rc == RC_OK) {
@@ -359,20 +403,26 @@ enum rc
 stage_abandon(struct stages *ss, struct stage *s, struct err *err)
 {
 	pthread_mutex_lock(&s->mtx);
-	bool committing = s->state == STAGE_COMMITTING;
-	if (!committing)
+	enum stage_state was = s->state;
+	uint64_t busy = s->live_count;
+	if (was != STAGE_COMMITTING && busy == 0)
 		s->state = STAGE_GONE;
-	bool idle = s->live_count == 0;
 	pthread_mutex_unlock(&s->mtx);
-	if (committing)
+	if (was == STAGE_COMMITTING)
 		return err_set(err, RC_CONFLICT, "stage-committing",
 			"stage \"%s\" is being committed now", s->name);
-	/* uploads under way are refused at their end; the ticker deletes the row after them */
-	if (!idle)
-		return RC_OK;
+	if (busy > 0)
+		return err_set(err, RC_CONFLICT, "stage-busy",
+			"%llu uploads into stage \"%s\" are still under way", (unsigned long long)busy,
+			s->name);
 	enum rc rc = db_stage_delete(ss->options.db, s->id, err);
-	if (rc == RC_OK)
+	if (rc == RC_OK) {
 		unlist(ss, s);
+		return RC_OK;
+	}
+	pthread_mutex_lock(&s->mtx);
+	s->state = was; /* the answer says that it was not done */
+	pthread_mutex_unlock(&s->mtx);
 	return rc;
 }
 
@@ -430,6 +480,15 @@ stage_end_commit(struct stage *s, const struct sha256 *commit_id)
 	}
 	s->used_ns = clock_mono_ns();
 	pthread_mutex_unlock(&s->mtx);
+}
+
+void
+stage_doubt(struct stage *s)
+{
+	pthread_mutex_lock(&s->mtx);
+	s->state = STAGE_FAILED;
+	pthread_mutex_unlock(&s->mtx);
+	unlist(s->ss, s);
 }
 
 /* ---- looking ---- */
@@ -623,7 +682,7 @@ end_if_due(struct stages *ss, struct stage *s)
 
 	pthread_mutex_lock(&s->mtx);
 	bool past = s->expires_us <= clock_wall_us();
-	if (s->state == STAGE_OPEN && past)
+	if (s->state == STAGE_OPEN && past && s->live_count == 0)
 		s->state = STAGE_EXPIRED;
 	if (s->live_count == 0)
 		due = s->state == STAGE_GONE ||
@@ -639,7 +698,8 @@ static void
 forget_if_idle(struct stages *ss, struct stage *s, uint64_t now)
 {
 	pthread_mutex_lock(&s->mtx);
-	bool idle = s->live_count == 0 && now - s->used_ns > IDLE_NS && s->state != STAGE_COMMITTING;
+	bool idle = s->live_count == 0 && now > s->used_ns && now - s->used_ns > IDLE_NS &&
+		s->state != STAGE_COMMITTING && s->state != STAGE_GONE;
 	pthread_mutex_unlock(&s->mtx);
 	/* the registry's reference and the snapshot's: nobody else has it, and under the registry's lock
 	 * nobody can find it; a watcher holds one of its own */
@@ -700,6 +760,7 @@ stages_tick(struct stages *ss)
 		if (stage_progress_tick(s, now))
 			stage_watchers_tell(ss, s);
 		if (look_for_due) {
+			save_counters(ss, s);
 			end_if_due(ss, s);
 			forget_if_idle(ss, s, now);
 		}

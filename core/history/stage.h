@@ -25,7 +25,7 @@
  *   committing -> open   stage_end_commit after a failure
  *   committing -> committed  the commit's transaction; stage_end_commit
  *   open -> expired      stages_tick, when expires_at has passed and no upload is under way
- *   open -> gone         stage_abandon: its row is deleted once the last upload has ended
+ *   open -> gone         stage_abandon (no upload may be under way), or its row was found deleted
  * Threads: any; each stage has a lock that is held for memory accesses only. Functions that say
  * "blocks" run SQL or wait for it. */
 
@@ -184,8 +184,13 @@ struct stage_change {
  * a stage_live there. Blocks; never call on the committer or an HTTP thread. */
 enum rc stage_apply(struct stage *s, const struct stage_change *changes, size_t count,
 	struct err *err);
+/* The same for changes whose contents cost that much to take in: what progress and receipts say of
+ * it survives a restart. */
+enum rc stage_apply_costly(struct stage *s, const struct stage_change *changes, size_t count,
+	const struct ingest_receipt *cost, struct err *err);
 
-/* Delete the stage and what it lists. RC_CONFLICT stage-committing. Blocks. */
+/* Delete the stage and what it lists. RC_CONFLICT stage-committing, stage-busy (uploads under way);
+ * after any failure it is as before. Blocks. */
 enum rc stage_abandon(struct stages *ss, struct stage *s, struct err *err);
 
 /* ---- committing (core/history/commit.c) ---- */
@@ -197,6 +202,8 @@ enum rc stage_begin_commit(struct stage *s, bool allow_empty, struct err *err);
  * stage_end_commit. */
 enum rc stage_edits(struct stage *s, struct tree_edit **out, size_t *count, struct err *err);
 void stage_end_commit(struct stage *s, const struct sha256 *commit_id /* NULL: open again */);
+/* Whether the commit happened is not known: forget what is in memory, the next use reads the row. */
+void stage_doubt(struct stage *s);
 uint64_t stage_id(const struct stage *s);
 
 /* ---- progress ---- */

@@ -10,12 +10,12 @@
 #include "db.h"
 #include "db_stage.h"
 #include "stage.h"
+#include "stage_log.h"
 #include "stage_map.h"
 
 #define STAGE_BUCKETS	    4096
 #define STAGE_SMALL_BYTES   ((uint64_t)64 << 10) /* a file up to this is small */
 #define STAGE_COUNTERS_MAX  512
-#define STAGE_COUNTERS_NS   ((uint64_t)1000 * 1000000) /* counters are saved at most this often */
 
 struct stage {
 	/* immutable */
@@ -44,12 +44,13 @@ struct stage {
 	uint64_t seq;	  /* last batch known to be in the log */
 	uint64_t seq_tried; /* last batch a transaction was given */
 	bool may_have_uploads;
-	uint64_t counters_ns;
+	struct stage_cost replayed; /* what the log said, while it is read */
 
 	/* ticker thread writes, guarded by mtx */
 	double rate_bps;
 	uint64_t tick_received, tick_ns, tick_mark;
-	uint64_t progress_seq;
+	uint64_t progress_seq, told_seq;
+	uint64_t saved_mark; /* fingerprint when the counters were saved last */
 	int64_t updated_us;
 
 	/* the registry's, guarded by its lock */
@@ -75,6 +76,8 @@ struct stages {
 
 /* stage_progress.c: counters survive a restart in the stage's row. */
 void stage_counters_save(struct stage *s, struct buf *out);
+/* The log knows better than the row what was put. */
+void stage_counters_replayed(struct stage *s);
 void stage_counters_load(struct stage *s, const uint8_t *data, size_t len);
 /* One step of rates and sequence for a stage; true if something changed. */
 bool stage_progress_tick(struct stage *s, uint64_t now_ns);

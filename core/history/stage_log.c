@@ -8,6 +8,7 @@
 #define LOG_VERSION 1
 #define LOG_PUT	    1
 #define LOG_REMOVE  2
+#define LOG_COST    3
 
 void
 stage_log_begin(struct buf *b)
@@ -36,10 +37,38 @@ stage_log_remove(struct buf *b, const char *path, size_t path_len)
 	buf_add(b, path, path_len);
 }
 
+void
+stage_log_cost(struct buf *b, const struct stage_cost *cost)
+{
+	buf_add_u8(b, LOG_COST);
+	buf_add_varint(b, STAGE_COSTS);
+	for (int i = 0; i < STAGE_COSTS; i++)
+		buf_add_varint(b, cost->n[i]);
+}
+
+/* A later version may add numbers behind those that this one knows. */
 static enum rc
-apply_one(struct stage_map *m, struct cur *c, struct err *err)
+apply_cost(struct cur *c, struct stage_cost *cost, struct err *err)
+{
+	uint64_t count = cur_varint(c);
+
+	for (uint64_t i = 0; i < count && cur_ok(c); i++) {
+		uint64_t v = cur_varint(c);
+		if (cost != NULL && i < STAGE_COSTS && cur_ok(c))
+			cost->n[i] += v;
+	}
+	if (cur_ok(c))
+		return RC_OK;
+	err_set(err, RC_CORRUPT, "corrupt-data", "the log of this stage is damaged");
+	return err_detail(err, "stage record of costs");
+}
+
+static enum rc
+apply_one(struct stage_map *m, struct cur *c, struct stage_cost *cost, struct err *err)
 {
 	uint8_t type = cur_u8(c);
+	if (type == LOG_COST && cur_ok(c))
+		return apply_cost(c, cost, err);
 	uint64_t path_len = cur_varint(c);
 	if (path_len == 0 || path_len > PATH_BYTES_MAX)
 		c->failed = true;
@@ -67,6 +96,13 @@ apply_one(struct stage_map *m, struct cur *c, struct err *err)
 enum rc
 stage_log_apply(struct stage_map *m, const uint8_t *data, size_t len, struct err *err)
 {
+	return stage_log_replay(m, data, len, NULL, err);
+}
+
+enum rc
+stage_log_replay(struct stage_map *m, const uint8_t *data, size_t len, struct stage_cost *cost,
+	struct err *err)
+{
 	struct cur c;
 	enum rc rc = RC_OK;
 
@@ -76,6 +112,6 @@ stage_log_apply(struct stage_map *m, const uint8_t *data, size_t len, struct err
 		return err_detail(err, "stage batch of an unknown version");
 	}
 	while (rc == RC_OK && cur_left(&c) > 0)
-		rc = apply_one(m, &c, err);
+		rc = apply_one(m, &c, cost, err);
 	return rc;
 }

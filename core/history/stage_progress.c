@@ -40,6 +40,36 @@ stage_counters_save(struct stage *s, struct buf *out)
 		buf_add_varint(out, meter_get(counter(s, i)));
 }
 
+static void
+at_durable(struct stage *s)
+{
+	uint64_t durable = meter_get(&s->meter.durable_bytes);
+
+	atomic_store(&s->meter.received_bytes, durable);
+	atomic_store(&s->meter.files_received, meter_get(&s->meter.files_durable));
+	atomic_store(&s->body_received, durable);
+	s->ended_bytes = durable;
+	s->tick_received = durable;
+}
+
+void
+stage_counters_replayed(struct stage *s)
+{
+	const uint64_t *n = s->replayed.n;
+	struct meter *m = &s->meter;
+
+	atomic_store(&m->files_durable, n[0]);
+	atomic_store(&m->durable_bytes, n[1]);
+	atomic_store(&m->chunked_bytes, n[1]);
+	atomic_store(&m->hashed_bytes, n[1]);
+	atomic_store(&m->dedup_bytes, n[2]);
+	atomic_store(&m->new_bytes, n[3]);
+	atomic_store(&m->stored_bytes, n[4]);
+	atomic_store(&m->chunks, n[5]);
+	atomic_store(&m->new_chunks, n[6]);
+	at_durable(s);
+}
+
 /* Bytes that had been received and were not durable are gone with the process that received them. */
 void
 stage_counters_load(struct stage *s, const uint8_t *data, size_t len)
@@ -59,12 +89,7 @@ stage_counters_load(struct stage *s, const uint8_t *data, size_t len)
 			return;
 		atomic_store(counter(s, i), v);
 	}
-	uint64_t durable = meter_get(&s->meter.durable_bytes);
-	atomic_store(&s->meter.received_bytes, durable);
-	atomic_store(&s->meter.files_received, meter_get(&s->meter.files_durable));
-	atomic_store(&s->body_received, durable);
-	s->ended_bytes = durable;
-	s->tick_received = durable;
+	at_durable(s);
 }
 
 /* ---- the ticker's part ---- */
@@ -85,6 +110,32 @@ fingerprint(struct stage *s)
 	return f;
 }
 
+/* Under the lock: a new number if anything that progress shows has changed. */
+static void
+refresh(struct stage *s)
+{
+	uint64_t mark = fingerprint(s);
+
+	if (mark == s->tick_mark)
+		return;
+	s->tick_mark = mark;
+	s->progress_seq++;
+	s->updated_us = clock_wall_us();
+}
+
+/* Bytes a second: smoothed by the ticker; before its first look at an upload, what came since. */
+static double
+rate_now(const struct stage *s, uint64_t received, uint64_t now_ns)
+{
+	double dt = (double)(now_ns - s->tick_ns) / 1e9;
+
+	if (s->live_count == 0)
+		return 0;
+	if (s->rate_bps > 0 || dt < 0.001)
+		return s->rate_bps;
+	return (double)(received - s->tick_received) / dt;
+}
+
 bool
 stage_progress_tick(struct stage *s, uint64_t now_ns)
 {
@@ -101,13 +152,9 @@ stage_progress_tick(struct stage *s, uint64_t now_ns)
 		s->tick_received = received;
 		s->tick_ns = now_ns;
 	}
-	uint64_t mark = fingerprint(s);
-	bool changed = mark != s->tick_mark;
-	if (changed) {
-		s->tick_mark = mark;
-		s->progress_seq++;
-		s->updated_us = clock_wall_us();
-	}
+	refresh(s);
+	bool changed = s->progress_seq != s->told_seq;
+	s->told_seq = s->progress_seq;
 	if (s->live_count > 0)
 		s->used_ns = now_ns;
 	pthread_mutex_unlock(&s->mtx);
@@ -176,7 +223,7 @@ total_of(struct stage *s)
 	return total;
 }
 
-/* Received of total, held back by what is not durable yet, so that 100 means done. */
+/* Received of total, half of it held back until it is durable, so that 100 means done. */
 static double
 percent_of(const struct progress *p, uint64_t ingested)
 {
@@ -184,8 +231,7 @@ percent_of(const struct progress *p, uint64_t ingested)
 		return p->stage.state == STAGE_COMMITTED ? 100 : -1;
 	double got = (double)p->received / (double)p->total;
 	double safe = ingested > 0 ? (double)p->durable / (double)ingested : 1;
-	double percent = 100 * (got > 1 ? 1 : got) * (safe > 1 ? 1 : safe);
-	return percent;
+	return 50 * (got > 1 ? 1 : got) * (1 + (safe > 1 ? 1 : safe));
 }
 
 enum rc
@@ -211,7 +257,8 @@ stage_progress(struct stage *s, struct progress *out, struct err *err)
 	fill_uploads(s, out);
 	out->total = total_of(s);
 	out->received = meter_get(&s->body_received);
-	out->rate_bps = s->live_count > 0 ? s->rate_bps : 0;
+	out->rate_bps = rate_now(s, out->received, clock_mono_ns());
+	refresh(s);
 	out->seq = s->progress_seq;
 	out->updated_us = s->updated_us;
 	pthread_mutex_unlock(&s->mtx);
@@ -241,6 +288,7 @@ uint64_t
 stage_progress_seq(struct stage *s)
 {
 	pthread_mutex_lock(&s->mtx);
+	refresh(s);
 	uint64_t seq = s->progress_seq;
 	pthread_mutex_unlock(&s->mtx);
 	return seq;

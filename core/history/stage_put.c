@@ -14,7 +14,8 @@
 #include "stage_internal.h"
 #include "stage_log.h"
 
-#define BATCH_BYTES_MAX ((size_t)200 << 20)
+#define BATCH_BYTES_MAX ((size_t)8 << 20)
+#define BATCH_BYTES	((size_t)4 << 20) /* then the next record begins another batch */
 #define ID_STATE_BYTES	(SHA256_STREAM_BYTES + 32)
 
 /* Many records at once, waited for. */
@@ -23,6 +24,7 @@ struct change_rider {
 	struct stage *stage;
 	const struct stage_change *changes;
 	size_t count;
+	const struct ingest_receipt *cost; /* NULL: none */
 	pthread_mutex_t mtx;
 	pthread_cond_t cond;
 	bool finished;
@@ -51,6 +53,15 @@ save_id_state(const struct ingest_file *f, uint8_t *out)
 {
 	sha256_stream_save(&f->id, out);
 	memcpy(out + SHA256_STREAM_BYTES, f->first.b, sizeof f->first.b);
+}
+
+/* Its row is not there any more, or not open: the repository was swept, another process committed. */
+static void
+found_gone(struct stage *s)
+{
+	pthread_mutex_lock(&s->mtx);
+	s->state = STAGE_GONE;
+	pthread_mutex_unlock(&s->mtx);
 }
 
 static enum rc
@@ -82,7 +93,11 @@ write_upload(struct db_tx *tx, struct stage_put *put, bool suspended, struct err
 		row.sha_state_len = sizeof sha_state;
 	}
 	put->stage->may_have_uploads = true;
-	return db_upload_put(tx, &row, err);
+	bool written = false;
+	enum rc rc = db_upload_put(tx, &row, &written, err);
+	if (rc == RC_OK && !written)
+		found_gone(put->stage);
+	return rc;
 }
 
 static enum rc
@@ -126,58 +141,111 @@ change_entry(const struct stage_change *c, struct stage_entry *e)
 	};
 }
 
+/* A stage's batch as it grows; large ones are cut, so that none is too large to be read again. */
+struct log_batch {
+	struct db_tx *tx;
+	struct stage *s;
+	struct buf b;
+	size_t empty; /* length without a record */
+	struct stage_cost cost; /* of the records since the last flush */
+};
+
+static void
+add_cost(struct log_batch *l, uint64_t files, const struct ingest_receipt *r)
+{
+	const uint64_t n[STAGE_COSTS] = {files, r->logical_bytes, r->dedup_bytes, r->new_bytes,
+		r->stored_bytes, r->chunks, r->new_chunks};
+
+	for (int i = 0; i < STAGE_COSTS; i++)
+		l->cost.n[i] += n[i];
+}
+
+static bool
+is_gone(struct stage *s)
+{
+	pthread_mutex_lock(&s->mtx);
+	bool gone = s->state == STAGE_GONE;
+	pthread_mutex_unlock(&s->mtx);
+	return gone;
+}
+
+static enum rc
+log_flush(struct log_batch *l, struct err *err)
+{
+	bool written = false;
+
+	if (!buf_ok(&l->b))
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	if (l->b.len == l->empty)
+		return RC_OK;
+	stage_log_cost(&l->b, &l->cost);
+	if (!buf_ok(&l->b))
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	memset(&l->cost, 0, sizeof l->cost);
+	struct stage_batch_row row = {
+		.stage_id = l->s->id,
+		.seq = ++l->s->seq_tried,
+		.records = l->b.data,
+		.records_bytes = l->b.len,
+		.checksum = checksum64(l->b.data, l->b.len),
+	};
+	enum rc rc = db_stage_batch_put(l->tx, &row, &written, err);
+	if (rc == RC_OK && !written)
+		found_gone(l->s);
+	l->b.len = l->empty;
+	return rc;
+}
+
+static enum rc
+log_room(struct log_batch *l, struct err *err)
+{
+	return l->b.len < BATCH_BYTES ? RC_OK : log_flush(l, err);
+}
+
 /* A removal also forgets the part of an upload that was cut. */
 static enum rc
-write_changes(struct db_tx *tx, struct buf *b, const struct change_rider *r, struct err *err)
+write_changes(struct log_batch *l, const struct change_rider *r, struct err *err)
 {
+	static const struct ingest_receipt nothing = {0};
 	enum rc rc = RC_OK;
 
 	for (size_t i = 0; rc == RC_OK && i < r->count; i++) {
 		const struct stage_change *c = &r->changes[i];
 		struct stage_entry e;
-		if (c->remove) {
-			stage_log_remove(b, c->path, c->path_len);
+		rc = log_room(l, err);
+		if (rc == RC_OK && c->remove) {
+			stage_log_remove(&l->b, c->path, c->path_len);
 			if (r->stage->may_have_uploads)
-				rc = db_upload_delete(tx, r->stage->id, c->path, c->path_len, 0, err);
-			continue;
+				rc = db_upload_delete(l->tx, r->stage->id, c->path, c->path_len, 0, err);
+		} else if (rc == RC_OK) {
+			change_entry(c, &e);
+			stage_log_put(&l->b, &e);
+			add_cost(l, 1, &nothing);
 		}
-		change_entry(c, &e);
-		stage_log_put(b, &e);
 	}
+	if (rc == RC_OK && r->cost != NULL)
+		add_cost(l, 0, r->cost);
 	return rc;
 }
 
 /* Records of one rider into the stage's batch; half uploads have a row of their own. */
 static enum rc
-write_rider(struct db_tx *tx, struct ingest_rider *rider, struct buf *b, struct err *err)
+write_rider(struct log_batch *l, struct ingest_rider *rider, struct err *err)
 {
 	if (rider->ops != &put_ops)
-		return write_changes(tx, b, (struct change_rider *)rider, err);
+		return write_changes(l, (struct change_rider *)rider, err);
 	struct stage_put *put = (struct stage_put *)rider;
 	if (put->file.partial)
-		return put->resumable ? write_upload(tx, put, true, err) : RC_OK;
-	log_put(b, put);
+		return put->resumable ? write_upload(l->tx, put, true, err) : RC_OK;
+	enum rc rc = log_room(l, err);
+	if (rc != RC_OK)
+		return rc;
+	log_put(&l->b, put);
+	add_cost(l, 1, &put->file.receipt);
 	if (!put->stage->may_have_uploads || put->shared)
 		return RC_OK;
-	return db_upload_delete(tx, put->stage->id, put->path, put->path_len,
+	return db_upload_delete(l->tx, put->stage->id, put->path, put->path_len,
 		put->file.content.kind == CONTENT_RECIPE ? put->file.recipe_id : 0, err);
-}
-
-static enum rc
-write_counters(struct db_tx *tx, struct stage *s, struct err *err)
-{
-	struct buf b;
-	uint64_t now = clock_mono_ns();
-
-	if (now - s->counters_ns < STAGE_COUNTERS_NS)
-		return RC_OK;
-	buf_init(&b, STAGE_COUNTERS_MAX);
-	stage_counters_save(s, &b);
-	enum rc rc = buf_ok(&b) ? db_stage_counters(tx, s->id, b.data, b.len, err) : RC_OK;
-	buf_done(&b);
-	if (rc == RC_OK)
-		s->counters_ns = now;
-	return rc;
 }
 
 /* All riders of one stage from riders[from] on (they need not be neighbours; done marks them). */
@@ -185,38 +253,22 @@ static enum rc
 write_stage(struct db_tx *tx, struct ingest_rider **riders, size_t count, size_t from, bool *done,
 	struct err *err)
 {
-	struct stage *s = stage_of(riders[from]);
-	struct buf b;
+	struct log_batch l = {.tx = tx, .s = stage_of(riders[from])};
 	enum rc rc = RC_OK;
 
-	pthread_mutex_lock(&s->mtx);
-	bool gone = s->state == STAGE_GONE;
-	pthread_mutex_unlock(&s->mtx);
-	buf_init(&b, BATCH_BYTES_MAX);
-	stage_log_begin(&b);
-	size_t empty = b.len;
+	buf_init(&l.b, BATCH_BYTES_MAX);
+	stage_log_begin(&l.b);
+	l.empty = l.b.len;
 	for (size_t i = from; rc == RC_OK && i < count; i++) {
-		if (done[i] || stage_of(riders[i]) != s)
+		if (done[i] || stage_of(riders[i]) != l.s)
 			continue;
 		done[i] = true;
-		if (!gone)
-			rc = write_rider(tx, riders[i], &b, err);
+		if (!is_gone(l.s))
+			rc = write_rider(&l, riders[i], err);
 	}
-	if (rc == RC_OK && !buf_ok(&b))
-		rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	if (rc == RC_OK && b.len > empty) {
-		struct stage_batch_row row = {
-			.stage_id = s->id,
-			.seq = ++s->seq_tried,
-			.records = b.data,
-			.records_bytes = b.len,
-			.checksum = checksum64(b.data, b.len),
-		};
-		rc = db_stage_batch_put(tx, &row, 1, err);
-	}
-	if (rc == RC_OK && !gone)
-		rc = write_counters(tx, s, err);
-	buf_done(&b);
+	if (rc == RC_OK)
+		rc = log_flush(&l, err);
+	buf_done(&l.b);
 	return rc;
 }
 
@@ -274,6 +326,16 @@ enter(struct stage *s, const struct stage_entry *e, bool *unchanged, struct err 
 	return rc;
 }
 
+/* Under the lock: nothing was written for a stage that had ended. */
+static enum rc
+check_alive(struct stage *s, struct err *err)
+{
+	if (s->state == STAGE_OPEN)
+		return RC_OK;
+	return err_set(err, RC_NOT_FOUND, "stage-not-found",
+		"stage \"%s\" was ended while the upload was under way", s->name);
+}
+
 static void
 put_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 {
@@ -282,9 +344,8 @@ put_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 	struct err local = *err;
 
 	pthread_mutex_lock(&s->mtx);
-	if (rc == RC_OK && (s->state == STAGE_GONE || s->state == STAGE_EXPIRED))
-		rc = err_set(&local, RC_NOT_FOUND, "stage-not-found",
-			"stage \"%s\" was ended while the upload was under way", s->name);
+	if (rc == RC_OK)
+		rc = check_alive(s, &local);
 	if (rc == RC_OK && !put->file.partial) {
 		struct stage_entry e = {
 			.path = put->path,
@@ -312,6 +373,8 @@ change_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 	if (rc != RC_OK)
 		r->err = *err;
 	pthread_mutex_lock(&s->mtx);
+	if (rc == RC_OK)
+		rc = check_alive(s, &r->err);
 	for (size_t i = 0; rc == RC_OK && i < r->count; i++) {
 		struct stage_entry e;
 		if (r->changes[i].remove) {
@@ -374,11 +437,19 @@ stage_put_cancel(struct stage_put *put)
 enum rc
 stage_apply(struct stage *s, const struct stage_change *changes, size_t count, struct err *err)
 {
+	return stage_apply_costly(s, changes, count, NULL, err);
+}
+
+enum rc
+stage_apply_costly(struct stage *s, const struct stage_change *changes, size_t count,
+	const struct ingest_receipt *cost, struct err *err)
+{
 	struct change_rider r = {
 		.rider.ops = &change_ops,
 		.stage = s,
 		.changes = changes,
 		.count = count,
+		.cost = cost,
 	};
 
 	pthread_mutex_init(&r.mtx, NULL);
@@ -426,7 +497,7 @@ stage_put_resume(struct stage_put *put, struct err *err)
 		memcpy(f->tail, row.tail, row.tail_len);
 		f->tail_bytes = row.tail_len;
 	}
-	put->resumed_bytes = row.chunk_bytes + row.tail_len;
+	put->resumed_bytes = f->floor_bytes = row.chunk_bytes + row.tail_len;
 out:
 	buf_done(&mem);
 	return rc;

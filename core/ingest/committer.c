@@ -13,6 +13,7 @@
  * again, which is right, only slower. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "clock.h"
 #include "db.h"
@@ -27,19 +28,24 @@
 #define CHECKPOINT_NS	 ((uint64_t)1000 * 1000000)
 #define CHECKPOINT_BYTES ((uint64_t)64 << 20)
 #define FAILED_MAX	 256
-#define SEEN_TICKETS	 65536 /* a worker may be this many batches behind the others */
+#define DROPPED_MAX	 256
 
 struct committer {
 	struct ingest *in;
-	/* tickets */
-	uint64_t low;		    /* all below were handed over */
-	uint8_t seen[SEEN_TICKETS]; /* by ticket modulo: handed over, not below low */
-	uint64_t failed[FAILED_MAX];	/* ring */
+	/* tickets: a worker has at most one that it has not handed over, so few are ever missing */
+	uint64_t high;		       /* above all that were handed over */
+	uint64_t missing[WORKERS_MAX]; /* below high, not handed over yet */
+	unsigned missing_count;
+	uint64_t failed[FAILED_MAX]; /* ring */
 	unsigned failed_count, failed_next;
+	uint64_t failed_below; /* what has left the ring lies below this */
 	/* ended files whose tickets are not all here yet */
 	struct ingest_file *held;
 	/* recipe ids to give out */
 	uint64_t recipe_next, recipe_end;
+	/* recipes of which parts were written and that nothing will ever name: for the next group */
+	uint64_t dropped[DROPPED_MAX];
+	unsigned dropped_count;
 };
 
 /* One group on its way through the transaction. */
@@ -117,7 +123,7 @@ take_group(struct ingest *in, struct group *g)
 	for (;;) {
 		bool some = in->batches != NULL;
 		if (in->riders != NULL || in->commit_urgent || in->commit_bytes >= GROUP_BYTES ||
-			(some && in->commit_stop))
+			in->batch_count >= COMMIT_QUEUE_MAX || (some && in->commit_stop))
 			break;
 		if (in->commit_stop) {
 			pthread_mutex_unlock(&in->commit_mtx);
@@ -153,19 +159,46 @@ take_group(struct ingest *in, struct group *g)
 static void
 ticket_seen(struct committer *c, uint64_t ticket)
 {
-	if (ticket - c->low >= SEEN_TICKETS)
-		bug("a worker is %llu batches behind", (unsigned long long)(ticket - c->low));
-	c->seen[ticket % SEEN_TICKETS] = 1;
-	while (c->seen[c->low % SEEN_TICKETS]) {
-		c->seen[c->low % SEEN_TICKETS] = 0;
-		c->low++;
+	for (; c->high <= ticket; c->high++) {
+		if (c->high == ticket)
+			continue;
+		if (c->missing_count == WORKERS_MAX) {
+			bug("more tickets are out than there are workers");
+			abort(); /* going on could acknowledge what is not durable */
+		}
+		c->missing[c->missing_count++] = c->high;
 	}
+	for (unsigned i = 0; i < c->missing_count; i++)
+		if (c->missing[i] == ticket)
+			c->missing[i--] = c->missing[--c->missing_count];
 }
 
-static void
-ticket_failed(struct committer *c, uint64_t ticket)
+/* Below it every ticket has been handed over. */
+static uint64_t
+tickets_low(const struct committer *c)
 {
-	c->failed[c->failed_next] = ticket;
+	uint64_t low = c->high;
+
+	for (unsigned i = 0; i < c->missing_count; i++)
+		if (c->missing[i] < low)
+			low = c->missing[i];
+	return low;
+}
+
+/* Only a batch that claimed something can be leaned on. */
+static void
+ticket_failed(struct committer *c, const struct batch *batch)
+{
+	bool claimed = false;
+
+	for (const struct block *b = batch->blocks; b != NULL && !claimed; b = b->next)
+		for (uint32_t i = 0; i < b->chunk_count && !claimed; i++)
+			claimed = b->chunks[i].fate == FATE_NEW;
+	if (!claimed)
+		return;
+	if (c->failed_count == FAILED_MAX && c->failed[c->failed_next] >= c->failed_below)
+		c->failed_below = c->failed[c->failed_next] + 1;
+	c->failed[c->failed_next] = batch->ticket;
 	c->failed_next = (c->failed_next + 1) % FAILED_MAX;
 	if (c->failed_count < FAILED_MAX)
 		c->failed_count++;
@@ -174,6 +207,10 @@ ticket_failed(struct committer *c, uint64_t ticket)
 static bool
 leans_on_failed(const struct committer *c, const struct ingest_file *f)
 {
+	if (f->x.dep_min > f->x.dep_max)
+		return false;
+	if (f->x.dep_min < c->failed_below)
+		return true;
 	for (unsigned i = 0; i < c->failed_count; i++)
 		if (c->failed[i] >= f->x.dep_min && c->failed[i] <= f->x.dep_max)
 			return true;
@@ -184,7 +221,7 @@ leans_on_failed(const struct committer *c, const struct ingest_file *f)
 static bool
 is_settled(const struct committer *c, const struct ingest_file *f)
 {
-	return f->x.dep_min > f->x.dep_max || f->x.dep_max < c->low;
+	return f->x.dep_min > f->x.dep_max || f->x.dep_max < tickets_low(c);
 }
 
 /* ---- syncing ---- */
@@ -313,11 +350,12 @@ merge_piece(struct group *g, struct block_piece *p, const struct block_chunk *ch
 static void
 keep_early(struct block_piece *p, const struct block_chunk *chunks)
 {
-	struct block_piece *copy = malloc(sizeof *copy + p->count * sizeof *chunks);
+	struct block_piece *copy;
 
-	if (copy == NULL) {
-		fail_nomem(p->file);
-		return;
+	/* without the piece its file would never end */
+	while ((copy = malloc(sizeof *copy + p->count * sizeof *chunks)) == NULL) {
+		struct timespec nap = {.tv_nsec = 10000000};
+		nanosleep(&nap, NULL);
 	}
 	*copy = *p;
 	copy->chunks = (struct block_chunk *)(copy + 1);
@@ -498,7 +536,7 @@ plan_checkpoints(struct group *g)
 				f->x.merged_bytes - f->recipe_bytes >= CHECKPOINT_BYTES);
 		if (!due && f->x.entries_chunks < RECIPE_PART_CHUNKS)
 			continue;
-		if (!is_settled(g->c, f))
+		if (!is_settled(g->c, f) || f->x.merged_bytes < f->floor_bytes)
 			continue;
 		if (leans_on_failed(g->c, f)) {
 			struct err lost = ERR_INIT;
@@ -705,6 +743,8 @@ write_group(struct db_tx *tx, void *arg, struct err *err)
 		rc = db_chunk_upsert(tx, g->rows, g->row_count, err);
 	if (rc == RC_OK && g->part_count > 0)
 		rc = db_recipe_part_put(tx, g->parts, g->part_count, err);
+	if (rc == RC_OK && g->c->dropped_count > 0)
+		rc = db_recipe_delete(tx, g->c->dropped, g->c->dropped_count, err);
 	if (rc == RC_OK)
 		rc = write_files(tx, g, err);
 	for (size_t i = 0; rc == RC_OK && i < g->checkpoint_count; i++)
@@ -719,7 +759,7 @@ static bool
 has_work(const struct group *g)
 {
 	return g->row_count > 0 || g->part_count > 0 || g->file_count > 0 ||
-		g->checkpoint_count > 0 || g->persist_count > 0;
+		g->checkpoint_count > 0 || g->persist_count > 0 || g->c->dropped_count > 0;
 }
 
 /* ---- settling ---- */
@@ -746,8 +786,8 @@ settle_chunks(struct group *g, bool committed)
 				meter_add(&in->total.durable_bytes, p->cost.logical_bytes);
 			}
 		}
-		if (!durable)
-			ticket_failed(g->c, batch->ticket);
+		if (!committed && batch->err.rc == RC_OK)
+			ticket_failed(g->c, batch);
 	}
 }
 
@@ -765,6 +805,14 @@ fail_files(struct group *g)
 		file_fail(g->checkpoints[i], &g->err);
 }
 
+/* No upload's row names the recipe. What does not fit in the list stays behind, in no one's way. */
+static void
+drop_parts(struct committer *c, uint64_t recipe_id)
+{
+	if (c->dropped_count < DROPPED_MAX)
+		c->dropped[c->dropped_count++] = recipe_id;
+}
+
 static void
 file_done(struct group *g, struct ingest_file *f)
 {
@@ -773,7 +821,9 @@ file_done(struct group *g, struct ingest_file *f)
 
 	if (failed != 0)
 		err = f->x.err;
-	else
+	if (failed != 0 && f->checkpoint == NULL && f->recipe_chunks > 0)
+		drop_parts(g->c, f->recipe_id);
+	if (failed == 0)
 		meter_add(&f->meter->files_durable, f->partial ? 0 : 1);
 	buf_done(&f->x.entries);
 	while (f->x.early != NULL) {
@@ -829,17 +879,16 @@ spread_cost(struct group *g, uint64_t sync_ns, uint64_t sql_ns)
 	for (struct ingest_file *f = g->ended; f != NULL; f = f->x.next) {
 		f->receipt.stage_ns[METER_SYNC] += sync_ns;
 		f->receipt.stage_ns[METER_SQL] += sql_ns;
-		meter_add(&f->meter->stage_ns[METER_SYNC], 0);
 	}
 	/* a stage's own clock: once a group for each meter that took part, however many files */
-	struct meter *last = NULL;
+	uint64_t group = atomic_load_explicit(&in->groups, memory_order_relaxed) + 1;
 	for (struct batch *batch = g->batches; batch != NULL; batch = batch->next)
 		for (struct block *b = batch->blocks; b != NULL; b = b->next)
 			for (uint32_t i = 0; i < b->piece_count; i++) {
 				struct meter *m = b->pieces[i].file->meter;
-				if (m == last)
+				if (m->group == group)
 					continue;
-				last = m;
+				m->group = group;
 				meter_add(&m->stage_ns[METER_SYNC], sync_ns);
 				meter_add(&m->stage_ns[METER_SQL], sql_ns);
 			}
@@ -884,7 +933,7 @@ run_group(struct committer *c, struct group *g)
 	uint64_t t1 = clock_mono_ns();
 	for (struct batch *b = g->batches; b != NULL; b = b->next)
 		if (b->err.rc != RC_OK)
-			ticket_failed(c, b->ticket);
+			ticket_failed(c, b);
 	g->ended = c->held;
 	c->held = NULL;
 	merge_group(g);
@@ -909,6 +958,8 @@ run_group(struct committer *c, struct group *g)
 		fail_files(g);
 	spread_cost(g, t1 - t0, t2 - t1);
 	forget_parts(g, committed);
+	if (committed)
+		c->dropped_count = 0;
 	atomic_fetch_add_explicit(&in->groups, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&in->group_chunks, g->row_count, memory_order_relaxed);
 	tell_owners(g);

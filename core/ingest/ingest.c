@@ -115,9 +115,9 @@ ingest_close(struct ingest *in)
 }
 
 void
-ingest_forget(struct ingest *in, uint64_t repo_id, const struct sha256 *hash)
+ingest_forget(struct ingest *in)
 {
-	known_forget(in->known, repo_id, hash);
+	known_forget_all(in->known);
 }
 
 static uint64_t

@@ -80,7 +80,8 @@ struct ingest_file {
 	/* Committer thread, in a transaction that made more of the recipe durable: note that
 	 * recipe_bytes of the file are in the parts of recipe_id. NULL: the file is not resumable. */
 	enum rc (*checkpoint)(struct db_tx *tx, struct ingest_file *f, struct err *err);
-	bool want_sha; /* keep a SHA-256 over the whole file */
+	bool want_sha;	      /* keep a SHA-256 over the whole file */
+	uint64_t floor_bytes; /* no checkpoint before the recipe covers this: what is noted already */
 
 	/* Results; stable from persist() on. */
 	struct content content;
@@ -117,6 +118,8 @@ struct ingest_file {
 		struct ingest_file *next; /* committer: list of ended files */
 	} x;
 };
+
+#define INGEST_WORKERS_MAX 64
 
 struct ingest_options {
 	struct db *db;
@@ -168,8 +171,9 @@ void ingest_flush(struct ingest_writer *w);
 /* Write a rider in the next transaction. Any thread. */
 void ingest_submit(struct ingest *in, struct ingest_rider *rider);
 
-/* A chunk did not verify: forget that it is known. Its row is marked by the caller. */
-void ingest_forget(struct ingest *in, uint64_t repo_id, const struct sha256 *hash);
+/* Chunks did not verify and their rows were marked: forget all that is known, so that the database is
+ * asked again. */
+void ingest_forget(struct ingest *in);
 
 /* ---- looking ---- */
 
@@ -187,5 +191,7 @@ struct ingest_stats {
 	bool filter_ready;
 };
 void ingest_stats(struct ingest *in, struct ingest_stats *out);
+/* Bytes in the packs of a repository that are still open: the database learns them when one is sealed. */
+uint64_t ingest_open_bytes(struct ingest *in, uint64_t repo_id);
 
 #endif

@@ -17,7 +17,7 @@
 
 #define BLOCK_CHUNKS_MAX  4096
 #define BLOCK_PIECES_MAX  2048
-#define WORKERS_MAX	  64
+#define WORKERS_MAX	  INGEST_WORKERS_MAX
 #define WORKER_PACKS_MAX  8
 #define BATCH_BLOCKS_MAX  64
 #define BATCH_PACKS_MAX	  (2 * BATCH_BLOCKS_MAX)
@@ -85,7 +85,9 @@ struct block {
 /* A pack that a worker appends to. Counted: the worker that has it open, and each batch whose
  * frames it holds until that batch is settled. Sealed when the last one lets go. */
 struct open_pack {
-	struct open_pack *next; /* sealer's list */
+	struct open_pack *next;		   /* sealer's list */
+	struct open_pack *newer, *older;   /* all that are open, guarded by seal_mtx */
+	_Atomic uint64_t bytes;		   /* appended so far */
 	struct pack_writer *writer;
 	const struct ingest_space *space;
 	uint64_t id;
@@ -148,6 +150,7 @@ struct ingest {
 	pthread_mutex_t seal_mtx;
 	pthread_cond_t seal_work;
 	struct open_pack *seal_list;
+	struct open_pack *open_list;
 	bool seal_stop;
 	pthread_t sealer;
 
@@ -176,6 +179,8 @@ void packs_stop(struct ingest *in);
 /* The worker's open pack for a space with room for bytes. Blocks on SQL when one is opened. */
 enum rc packs_get(struct worker *w, const struct ingest_space *space, uint64_t bytes,
 	struct open_pack **out, struct err *err);
+/* Worker: tell how much is in it now. */
+void packs_note_bytes(struct open_pack *p);
 void packs_ref(struct open_pack *p);
 /* Let go; the last one hands the pack to the sealer. Any thread, does not block. */
 void packs_unref(struct ingest *in, struct open_pack *p);

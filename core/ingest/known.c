@@ -35,6 +35,7 @@ struct shard {
 struct known {
 	size_t set_count; /* a shard's, power of two */
 	atomic_size_t pending;
+	_Atomic uint64_t epoch;
 	struct shard shards[SHARDS];
 };
 
@@ -200,14 +201,21 @@ known_settle(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint6
 	free(c);
 }
 
+uint64_t
+known_epoch(struct known *k)
+{
+	return atomic_load(&k->epoch);
+}
+
 void
-known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash)
+known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t epoch)
 {
 	uint64_t h = mix(repo_id, hash);
 	struct shard *s = shard_of(k, h);
 
 	pthread_mutex_lock(&s->mtx);
-	add_slot(k, s, h, repo_id, hash);
+	if (atomic_load(&k->epoch) == epoch)
+		add_slot(k, s, h, repo_id, hash);
 	pthread_mutex_unlock(&s->mtx);
 }
 
@@ -218,10 +226,23 @@ known_forget(struct known *k, uint64_t repo_id, const struct sha256 *hash)
 	struct shard *s = shard_of(k, h);
 
 	pthread_mutex_lock(&s->mtx);
+	atomic_fetch_add(&k->epoch, 1);
 	struct slot *slot = find_slot(k, s, h, repo_id, hash);
 	if (slot != NULL)
 		memset(slot, 0, sizeof *slot);
 	pthread_mutex_unlock(&s->mtx);
+}
+
+void
+known_forget_all(struct known *k)
+{
+	atomic_fetch_add(&k->epoch, 1);
+	for (int i = 0; i < SHARDS; i++) {
+		struct shard *s = &k->shards[i];
+		pthread_mutex_lock(&s->mtx);
+		memset(s->slots, 0, k->set_count * WAYS * sizeof *s->slots);
+		pthread_mutex_unlock(&s->mtx);
+	}
 }
 
 size_t

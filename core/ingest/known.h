@@ -39,10 +39,15 @@ enum known_answer known_claim(struct known *k, uint64_t repo_id, const struct sh
 /* End the claim of ticket, if it is still there: durable says whether the row is committed now. */
 void known_settle(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t ticket,
 	int durable);
-/* The database has it. */
-void known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash);
+/* Another number whenever something was forgotten. */
+uint64_t known_epoch(struct known *k);
+/* The database has it; it was asked when known_epoch was epoch. Does nothing if that is another now:
+ * the answer may be older than what was forgotten. */
+void known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t epoch);
 /* Its row is gone or marked bad. */
 void known_forget(struct known *k, uint64_t repo_id, const struct sha256 *hash);
+/* Forget every durable entry. */
+void known_forget_all(struct known *k);
 /* Claims that wait now. */
 size_t known_pending(struct known *k);
 

@@ -35,6 +35,7 @@ struct meter {
 	_Atomic uint64_t files_received;
 	_Atomic uint64_t files_durable;
 	_Atomic uint64_t stage_ns[METER_STAGES]; /* wall time spent, summed over threads */
+	uint64_t group; /* the committer's: the last group that was counted here */
 };
 
 static inline void

@@ -25,6 +25,25 @@ packs_unref(struct ingest *in, struct open_pack *p)
 	pthread_mutex_unlock(&in->seal_mtx);
 }
 
+void
+packs_note_bytes(struct open_pack *p)
+{
+	atomic_store_explicit(&p->bytes, pack_writer_bytes(p->writer), memory_order_relaxed);
+}
+
+uint64_t
+ingest_open_bytes(struct ingest *in, uint64_t repo_id)
+{
+	uint64_t bytes = 0;
+
+	pthread_mutex_lock(&in->seal_mtx);
+	for (struct open_pack *p = in->open_list; p != NULL; p = p->older)
+		if (p->space->repo_id == repo_id)
+			bytes += atomic_load_explicit(&p->bytes, memory_order_relaxed);
+	pthread_mutex_unlock(&in->seal_mtx);
+	return bytes;
+}
+
 static void
 drop(struct worker *w, unsigned at)
 {
@@ -65,10 +84,20 @@ open_pack(struct worker *w, const struct ingest_space *space, struct open_pack *
 			w->in->options.packs, p->id, space->repo_uuid, &options, &p->writer, err);
 	}
 	if (rc != RC_OK) {
+		struct err ignored = ERR_INIT;
+		if (p->id != 0)
+			db_pack_delete(w->in->options.db, p->id, &ignored);
 		free(p);
 		return rc;
 	}
 	atomic_store(&p->refs, 1);
+	packs_note_bytes(p);
+	pthread_mutex_lock(&w->in->seal_mtx);
+	p->older = w->in->open_list;
+	if (p->older != NULL)
+		p->older->newer = p;
+	w->in->open_list = p;
+	pthread_mutex_unlock(&w->in->seal_mtx);
 	*out = p;
 	return RC_OK;
 }
@@ -118,9 +147,18 @@ static void
 seal(struct ingest *in, struct open_pack *p)
 {
 	struct err err = ERR_INIT;
+	uint64_t bytes = pack_writer_bytes(p->writer); /* the footer says nothing new */
 
 	if (!atomic_load(&p->poisoned) && pack_writer_seal(p->writer, &err) == RC_OK)
-		db_pack_close(in->options.db, p->id, PACK_SEALED, pack_writer_bytes(p->writer), &err);
+		db_pack_close(in->options.db, p->id, PACK_SEALED, bytes, &err);
+	pthread_mutex_lock(&in->seal_mtx);
+	if (p->newer != NULL)
+		p->newer->older = p->older;
+	else
+		in->open_list = p->older;
+	if (p->older != NULL)
+		p->older->newer = p->newer;
+	pthread_mutex_unlock(&in->seal_mtx);
 	pack_writer_free(p->writer);
 	free(p);
 }

@@ -58,6 +58,7 @@ recipe_part_next(struct recipe_part_reader *r, struct recipe_slice *slice, struc
 	if (!cur_ok(&r->cur) || slice->length == 0) {
 		err_set(err, RC_CORRUPT, "corrupt-data", "a file's recipe is damaged");
 		err_detail(err, "recipe part ends inside a slice");
+		r->cur.failed = true;
 		return false;
 	}
 	memcpy(slice->chunk.b, hash, 32);

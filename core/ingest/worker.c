@@ -11,6 +11,8 @@
 #include "codec.h"
 #include "ingest_internal.h"
 
+#define PACK_IDLE_NS ((uint64_t)30 * 1000000000)
+
 /* ---- hashing ---- */
 
 static void
@@ -42,6 +44,7 @@ ask_database(struct worker *w, const struct ingest_space *space, struct block_ch
 {
 	const struct sha256 **hashes = malloc(count * sizeof *hashes);
 	bool *found = malloc(count * sizeof *found);
+	uint64_t epoch = known_epoch(w->in->known);
 	enum rc rc;
 
 	if (hashes == NULL || found == NULL) {
@@ -56,7 +59,7 @@ ask_database(struct worker *w, const struct ingest_space *space, struct block_ch
 		if (!found[i])
 			continue;
 		ask[i]->fate = FATE_DURABLE;
-		known_learn(w->in->known, space->repo_id, &ask[i]->hash);
+		known_learn(w->in->known, space->repo_id, &ask[i]->hash, epoch);
 		atomic_fetch_add_explicit(&w->in->sql_hits, 1, memory_order_relaxed);
 	}
 out:
@@ -314,7 +317,7 @@ store_new(struct worker *w, struct batch *batch, struct block *const *blocks, si
 
 /* What each piece cost and leans on. */
 static void
-account(struct worker *w, struct block *b, uint64_t hash_ns, uint64_t lookup_ns, size_t all_bytes)
+account(struct worker *w, const struct batch *batch, struct block *b, uint64_t hash_ns, uint64_t lookup_ns, size_t all_bytes)
 {
 	for (uint32_t p = 0; p < b->piece_count; p++) {
 		struct block_piece *piece = &b->pieces[p];
@@ -329,7 +332,7 @@ account(struct worker *w, struct block *b, uint64_t hash_ns, uint64_t lookup_ns,
 			} else {
 				cost->dedup_bytes += c->length;
 			}
-			if (c->fate == FATE_PENDING) {
+			if (c->fate == FATE_PENDING && c->ticket != batch->ticket) {
 				if (c->ticket < piece->dep_min)
 					piece->dep_min = c->ticket;
 				if (c->ticket > piece->dep_max)
@@ -401,12 +404,13 @@ run_batch(struct worker *w, struct block **blocks, size_t count, struct batch *b
 		uint64_t t3 = clock_mono_ns();
 		if (pack_writer_flush(batch->packs[i]->writer, err) != RC_OK)
 			atomic_store(&batch->packs[i]->poisoned, true);
+		packs_note_bytes(batch->packs[i]);
 		meter_add(&in->total.stage_ns[METER_WRITE], clock_mono_ns() - t3);
 	}
 	meter_add(&in->total.stage_ns[METER_HASH], t1 - t0);
 	meter_add(&in->total.stage_ns[METER_LOOKUP], lookup_ns);
 	for (size_t i = 0; i < count; i++) {
-		account(w, blocks[i], t1 - t0, lookup_ns, all_bytes);
+		account(w, batch, blocks[i], t1 - t0, lookup_ns, all_bytes);
 		if (blocks[i]->slab != NULL)
 			slab_give(in->slabs, blocks[i]->slab);
 		blocks[i]->slab = NULL;
@@ -451,7 +455,7 @@ worker_main(void *arg)
 		if (n == 0) {
 			if (atomic_load(&w->in->stopping) && ring_len(w->in->queue) == 0)
 				break;
-			packs_close_idle(w, 30u * 1000000000u);
+			packs_close_idle(w, PACK_IDLE_NS);
 			continue;
 		}
 		/* a batch of many large blocks would hold its slabs too long: cut it by bytes */

@@ -10,6 +10,8 @@
 #include "clock.h"
 #include "ingest_internal.h"
 
+#define SLOW_SLAB_NS ((uint64_t)500 * 1000000)
+
 struct ingest_writer {
 	struct ingest *in;
 	const struct ingest_space *space;
@@ -27,6 +29,7 @@ struct ingest_writer {
 	size_t fill;   /* bytes in the slab */
 	size_t cut;    /* where the uncut bytes begin */
 	size_t want_bytes;
+	uint64_t slab_ns; /* when the slab was taken */
 	uint8_t *tail; /* uncut bytes between two slabs */
 	size_t tail_bytes;
 	size_t tail_cap;
@@ -111,8 +114,8 @@ ingest_continue(struct ingest_writer *w, struct ingest_file *f, uint64_t expecte
 	w->written_bytes = 0;
 	w->receive_ns = 0;
 	w->in_piece = false;
-	if (expected_bytes != UINT64_MAX && expected_bytes > w->want_bytes)
-		w->want_bytes = expected_bytes < SLAB_LARGE_BYTES ? (size_t)expected_bytes : SLAB_LARGE_BYTES;
+	if (w->want_bytes == 0)
+		w->want_bytes = SLAB_SMALL_BYTES;
 }
 
 void
@@ -209,9 +212,15 @@ ingest_flush(struct ingest_writer *w)
 		release_block(w);
 }
 
+/* Who fills a slab at once gets a larger one; who takes its time does not hold memory that others
+ * could use. */
 static void
 grow_want(struct ingest_writer *w)
 {
+	if (clock_mono_ns() - w->slab_ns > SLOW_SLAB_NS) {
+		w->want_bytes = SLAB_SMALL_BYTES;
+		return;
+	}
 	w->want_bytes = w->want_bytes < SLAB_LARGE_BYTES / 4 ? w->want_bytes * 4 : SLAB_LARGE_BYTES;
 	if (w->want_bytes < SLAB_MEDIUM_BYTES)
 		w->want_bytes = SLAB_MEDIUM_BYTES;
@@ -253,6 +262,7 @@ have_room(struct ingest_writer *w)
 		return false;
 	}
 	b->slab = slab;
+	w->slab_ns = clock_mono_ns();
 	if (w->tail_bytes > 0)
 		memcpy(slab->data, w->tail, w->tail_bytes);
 	w->fill = w->tail_bytes;

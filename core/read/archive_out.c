@@ -20,6 +20,19 @@
 /* Read and written at once. */
 #define PIECE_BYTES ((size_t)128 << 10)
 
+/* Entries are taken from the tree in batches, so that the places of many small files cost one
+ * query. The first batch is small: someone waits for the first byte. */
+#define AHEAD_MIN 16
+#define AHEAD_MAX READER_EXPECT_MAX
+
+struct ahead {
+	struct content content;
+	uint32_t mode;
+	int64_t mtime_ns;
+	size_t path_at; /* in paths */
+	size_t path_len;
+};
+
 struct archive_out {
 	struct read_service *rs;
 	const struct repo *repo;
@@ -32,6 +45,12 @@ struct archive_out {
 
 	locale_t locale; /* 0: there is none */
 	struct tree_iter *iter;
+	struct ahead ahead[AHEAD_MAX];
+	size_t ahead_count;
+	size_t ahead_next;
+	size_t ahead_want;
+	struct buf paths;
+	bool all_seen;
 	struct reader *reader; /* opened for the first file with content */
 	struct archive *a;
 	struct archive_entry *entry;
@@ -146,6 +165,8 @@ archive_out_open(struct read_service *rs, const struct repo *repo, const struct 
 	o->prefix_len = prefix_len;
 	o->strip = slash != NULL ? (size_t)(slash - prefix) + 1 : 0;
 	o->format = format;
+	o->ahead_want = AHEAD_MIN;
+	buf_init(&o->paths, (size_t)AHEAD_MAX * PATH_BYTES_MAX);
 	o->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
 	enum rc rc = open_all(o, root, err);
 	if (rc != RC_OK) {
@@ -179,6 +200,7 @@ archive_out_free(struct archive_out *o)
 	archive_squeeze_free(o->squeeze);
 	reader_free(o->reader);
 	tree_iter_free(o->iter);
+	buf_done(&o->paths);
 	if (o->locale != (locale_t)0)
 		freelocale(o->locale);
 	free(o->piece);
@@ -251,14 +273,12 @@ choose_method(struct archive_out *o, size_t len)
 }
 
 static enum rc
-write_header(struct archive_out *o, const struct tree_entry *e, struct err *err)
+write_header(struct archive_out *o, const struct ahead *e, struct err *err)
 {
 	char name[PATH_BYTES_MAX + 1];
 	size_t len = e->path_len - o->strip;
 
-	if (e->path_len > PATH_BYTES_MAX)
-		return err_set(err, RC_CORRUPT, "corrupt-tree", "a path is too long");
-	memcpy(name, e->path + o->strip, len);
+	memcpy(name, o->paths.data + e->path_at + o->strip, len);
 	name[len] = '\0';
 	archive_entry_clear(o->entry);
 	archive_entry_copy_pathname(o->entry, name);
@@ -273,7 +293,7 @@ write_header(struct archive_out *o, const struct tree_entry *e, struct err *err)
 }
 
 static enum rc
-begin_entry(struct archive_out *o, const struct tree_entry *e, struct err *err)
+begin_entry(struct archive_out *o, const struct ahead *e, struct err *err)
 {
 	enum rc rc = RC_OK;
 	size_t len = 0;
@@ -303,23 +323,74 @@ end_archive(struct archive_out *o, struct err *err)
 }
 
 static enum rc
+add_ahead(struct archive_out *o, const struct tree_entry *e, struct err *err)
+{
+	if (e->path_len > PATH_BYTES_MAX)
+		return err_set(err, RC_CORRUPT, "corrupt-tree", "a path is too long");
+	o->ahead[o->ahead_count++] = (struct ahead){
+		.content = e->content,
+		.mode = e->mode,
+		.mtime_ns = e->mtime_ns,
+		.path_at = o->paths.len,
+		.path_len = e->path_len,
+	};
+	buf_add(&o->paths, e->path, e->path_len);
+	return buf_ok(&o->paths) ? RC_OK : err_set(err, RC_NOMEM, "no-memory", "out of memory");
+}
+
+/* Tell the reader what will be asked of it. */
+static enum rc
+expect_ahead(struct archive_out *o, struct err *err)
+{
+	struct content contents[AHEAD_MAX];
+	size_t count = 0;
+
+	for (size_t i = 0; i < o->ahead_count; i++)
+		if (o->ahead[i].content.size > 0)
+			contents[count++] = o->ahead[i].content;
+	if (count == 0)
+		return RC_OK;
+	enum rc rc = switch_reader(o, &contents[0], err);
+	return rc == RC_OK ? reader_expect(o->reader, contents, count, err) : rc;
+}
+
+static enum rc
+fill_ahead(struct archive_out *o, struct err *err)
+{
+	o->ahead_count = 0;
+	o->ahead_next = 0;
+	buf_clear(&o->paths);
+	while (!o->all_seen && o->ahead_count < o->ahead_want) {
+		const struct tree_entry *e = NULL;
+		enum rc rc = tree_iter_next(o->iter, &e, err);
+		o->all_seen = e == NULL || e->path_len < o->prefix_len ||
+			      memcmp(e->path, o->prefix, o->prefix_len) != 0;
+		if (rc == RC_OK && !o->all_seen)
+			rc = add_ahead(o, e, err);
+		if (rc != RC_OK)
+			return rc;
+	}
+	o->ahead_want = AHEAD_MAX;
+	return expect_ahead(o, err);
+}
+
+static enum rc
 step(struct archive_out *o, struct err *err)
 {
-	const struct tree_entry *e = NULL;
 	size_t len = 0;
-	enum rc rc;
+	enum rc rc = RC_OK;
 
 	if (o->left > 0) {
 		rc = read_piece(o, &len, err);
 		return rc == RC_OK ? write_piece(o, len, err) : rc;
 	}
-	rc = tree_iter_next(o->iter, &e, err);
+	if (o->ahead_next == o->ahead_count)
+		rc = fill_ahead(o, err);
 	if (rc != RC_OK)
 		return rc;
-	if (e == NULL || e->path_len < o->prefix_len ||
-		memcmp(e->path, o->prefix, o->prefix_len) != 0)
+	if (o->ahead_next == o->ahead_count)
 		return end_archive(o, err);
-	return begin_entry(o, e, err);
+	return begin_entry(o, &o->ahead[o->ahead_next++], err);
 }
 
 enum rc

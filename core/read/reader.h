@@ -47,6 +47,12 @@ enum rc reader_seek(struct reader *r, uint64_t offset, struct err *err);
 /* Read another content with the same reader (its buffers are kept). */
 enum rc reader_switch(
 	struct reader *r, const struct content *content, uint64_t offset, struct err *err);
+/* Look up, with one query, where the contents are that reader_switch will be given next, at most
+ * READER_EXPECT_MAX of them: for many small files a query each would be the wall. Only a hint;
+ * replaces what was expected before. Errors of the database. */
+#define READER_EXPECT_MAX 256
+enum rc reader_expect(
+	struct reader *r, const struct content *contents, size_t count, struct err *err);
 void reader_free(struct reader *r);
 
 struct read_stats {

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what Digstore wrote by doc/FORMAT.md alone: a second implementation that shares no code with
-the first one, and says where the two, or the examples in the document, do not agree.
+"""Reads what Digstore wrote by doc/FORMAT.md alone: a second implementation that shares no code
+with the first one, and says where the two, or the examples in the document, do not agree.
 
     format_check.py                        the worked examples of doc/FORMAT.md
     format_check.py pack FILE...           packs: every byte, every checksum, every chunk
@@ -57,7 +57,8 @@ def expand(codec, stored, raw_bytes):
     if codec == 0:
         return bytes(stored)
     stored = bytes(stored)
-    need(zstd.ZSTD_findFrameCompressedSize(stored, len(stored)) == len(stored), "not one zstd frame")
+    size = zstd.ZSTD_findFrameCompressedSize(stored, len(stored))
+    need(size == len(stored), "not one zstd frame")
     out = ctypes.create_string_buffer(raw_bytes)
     need(zstd.ZSTD_decompress(out, raw_bytes, stored, len(stored)) == raw_bytes, "does not expand")
     return out.raw
@@ -525,7 +526,8 @@ class Store:
         """All slices of a recipe, with the starts of its parts checked."""
         found, end = [], 0
         for start, entries in self.rows(
-                f"SELECT start, entries FROM recipe_part WHERE recipe_id = {recipe} ORDER BY start"):
+                "SELECT start, entries FROM recipe_part"
+                f" WHERE recipe_id = {recipe} ORDER BY start"):
             need(int(start) == end, "recipe %d: the parts do not meet at %d", recipe, end)
             part = recipe_part(entries)
             need(part, "recipe %d: an empty part", recipe)
@@ -636,7 +638,8 @@ class Store:
                 at += chunk_bytes
             need((name, at, chunk_bytes) == (chunk, int(raw_offset), int(length)),
                  "chunk %s: not in its frame", chunk.hex())
-            self.places[int(repo), chunk] = tuple(map(int, (pack, offset, size, raw_offset, length)))
+            place = (pack, offset, size, raw_offset, length)
+            self.places[int(repo), chunk] = tuple(map(int, place))
         return f"{len(packs)} packs with {count} chunks, {len(self.places)} chunk rows"
 
     def check_content(self, repo, target, kind, content, size, seen):
@@ -736,7 +739,7 @@ def check_pack_example(all_examples):
     data = bytes(4096) + all_examples["frame"]
     frame = Frame(data, 4096, 5)
     need(frame.whole and frame.raw() == b"hello, world\n", "example frame: contents")
-    need(frame.chunks == [(sha256(b"hello, "), 7), (sha256(b"world\n"), 6)], "example frame: chunks")
+    need(frame.chunks == [(sha256(b"hello, "), 7), (sha256(b"world\n"), 6)], "example frame: table")
     need(4096 + frame.bytes == len(data), "example frame: length")
 
 
@@ -750,7 +753,7 @@ def check_chunker_example():
 
 def check_recipe_example(all_examples):
     slices = recipe_part(all_examples["recipe-part"])
-    need(slices == [(sha256(b"hello, "), 0, 7), (sha256(b"x" * 300), 0, 300)], "example recipe-part")
+    need(slices == [(sha256(b"hello, "), 0, 7), (sha256(b"x" * 300), 0, 300)], "example recipe")
     need(recipe_id(slices).hex() == stated("recipe-id"), "example recipe-id")
 
 

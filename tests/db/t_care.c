@@ -1151,6 +1151,9 @@ test_rebuild_leaves_unknown_repositories_alone(void **state)
 	pack_writer_free(w);
 	in_dying_process(die_created, known + 2);
 	in_dying_process(die_created, UINT64_MAX);
+	/* a row that some mistake has made: not a reason to touch anything */
+	fixture_sql(fx.db, "INSERT INTO pack (id, repo_id, state, bytes) OVERRIDING SYSTEM VALUE"
+			   " SELECT max(id) + 1, 1, 2, 12345 FROM pack");
 	uint64_t bytes = file_bytes(known + 1);
 	int64_t chunks = chunks_dump();
 	int64_t packs = packs_dump();
@@ -1168,7 +1171,13 @@ test_rebuild_leaves_unknown_repositories_alone(void **state)
 static void
 test_rebuild_with_duplicates(void **state)
 {
+	struct err err = ERR_INIT;
+	uint64_t last = 0;
+
 	(void)state;
+	/* ids ..ff and ..00: the directory lists the second one first */
+	assert_ok(db_pack_last_id(fx.db, &last, &err), err);
+	assert_ok(db_pack_reserve_ids(fx.db, ((last + 1) | 0xff) - 1, &err), err);
 	uint64_t first = sealed_pack(REPO_A, 1, 2);
 	uint64_t second = sealed_pack(REPO_A, 2, 3);
 	sealed_pack(REPO_B, 2, 2); /* the same chunks, but nothing to do with repository A */
@@ -1179,8 +1188,7 @@ test_rebuild_with_duplicates(void **state)
 	assert_int_equal(r.duplicates, 3);
 	assert_true(rebuild_is_clean(&r));
 	assert_int_equal(true_rows(), 12);
-	struct pack_row in_first = pack_row(first);
-	assert_true(in_first.there);
+	assert_int_equal(first % 256, 255);
 	int64_t of_second = fixture_number(
 		fx.db, "SELECT count(*) FROM chunk WHERE pack_id = (SELECT max(id) - 1 FROM pack)");
 	assert_int_equal(of_second, 3);

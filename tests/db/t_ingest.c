@@ -483,7 +483,7 @@ test_bad_chunk_is_healed(void **state)
 	OK(db_chunk_locate(fx.db, r->id, &c.id, 1, &row, &found, &err));
 	assert_int_equal(found, 1);
 	OK(db_chunk_mark_bad(fx.db, &row, &err));
-	ingest_forget(ingest, r->id, &c.id);
+	ingest_forget(ingest);
 	put_bytes(s, "f", data, sizeof data, &c, &receipt);
 	assert_int_equal(receipt.new_bytes, sizeof data);
 	struct chunk_row healed;

@@ -7,6 +7,7 @@ contract. Client.open gives the bare connection: requests in pieces, keep-alive,
 
 import hashlib
 import http.client
+import io
 import json
 import select
 import socket
@@ -52,12 +53,27 @@ class Response:
         return f"<{self.status} {self.body[:400]!r}>"
 
 
+class AnswerReader(io.BufferedReader):
+    """One buffer for all answers of a connection. An HTTPResponse makes one for itself otherwise,
+    and with it goes what it has read of the next answer."""
+
+    def __init__(self, sock):
+        super().__init__(socket.SocketIO(sock, "r"))
+
+    def makefile(self, _mode):
+        return self
+
+    def close(self):
+        """HTTPResponse does that at the end of each answer."""
+
+
 class Connection:
     """One TCP connection; requests are sent and answers are read when told."""
 
     def __init__(self, port, timeout=TIMEOUT_SECONDS):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reader = AnswerReader(self.sock)
 
     def send(self, data):
         """Send all of data. False if the server answered or closed before it took everything."""
@@ -83,7 +99,7 @@ class Connection:
 
     def start(self, method):
         """Read the head of the answer; its body is read from what is returned."""
-        response = http.client.HTTPResponse(self.sock, method=method)
+        response = http.client.HTTPResponse(self.reader, method=method)
         response.begin()
         return response
 
@@ -96,7 +112,7 @@ class Connection:
         """Everything until the server closes."""
         data = b""
         try:
-            while piece := self.sock.recv(65536):
+            while piece := self.reader.read1(65536):
                 data += piece
         except ConnectionResetError:
             pass

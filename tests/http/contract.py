@@ -97,12 +97,12 @@ class Contract:
     # ---- operations
 
     def find(self, method, target):
-        """The operation of a request, or None."""
+        """The operation of a request, or None. HEAD is that of GET where it has none of its own."""
         path = target.partition("?")[0]
         for operation in self.operations:
             if operation.method == method and operation.pattern.match(path):
                 return operation
-        return None
+        return self.find("GET", target) if method == "HEAD" else None
 
     def check(self, method, target, response):
         operation = self.find(method, target)
@@ -119,16 +119,27 @@ class Contract:
                 raise ContractError(f"{what}: there is a body")
         else:
             self.check_body(operation, documented, response, what)
-        self.exercised.add((operation.id, response.status))
+        if operation.method == method:
+            self.exercised.add((operation.id, response.status))
 
     def check_outside(self, method, response, what):
         kinds = self.outside.get(response.status)
         if kinds is None:
             raise ContractError(f"{what}: not in x-outside-operations\n{response!r}")
+        if not kinds:
+            self.check_methods(method, response, what)
+            return
         documented = self.doc["components"]["responses"][f"problem_{response.status}"]
         self.check_headers(documented, response, what)
         if method != "HEAD":
             self.check_problem(response, kinds, what)
+
+    def check_methods(self, method, response, what):
+        if method != "OPTIONS" or response.body:
+            raise ContractError(f"{what}: only OPTIONS may say so, without a body\n{response!r}")
+        for name in ("Allow", "Digstore-Request-Id"):
+            if not response.header(name):
+                raise ContractError(f"{what}: no header {name}\n{response!r}")
 
     def check_headers(self, documented, response, what):
         for name, header in documented.get("headers", {}).items():

@@ -143,8 +143,9 @@ def test_mistake_in_the_environment():
 
 
 def test_unknown_setting_in_the_environment():
+    """A warning: orchestrators put names of their own into the environment."""
     done = run("--check-config", environment={"DIGSTORE_LISSTEN": "127.0.0.1:1"})
-    assert done.returncode != 0
+    assert done.returncode == 0
     assert "DIGSTORE_LISSTEN" in done.stderr
 
 
@@ -170,4 +171,4 @@ def test_open_address_with_the_word():
 def test_start_prints_address_and_curl_lines(own_server):
     log = own_server.log()
     assert f"http://127.0.0.1:{own_server.port}" in log
-    assert len([line for line in log.splitlines() if line.strip().startswith("curl ")]) >= 3
+    assert len([line for line in log.splitlines() if "curl " in line]) >= 3

@@ -69,6 +69,15 @@ def test_unknown_address_is_404(client, target):
     assert answer.kind == "route-not-found"
 
 
+def methods(answer):
+    return {m.strip() for m in answer.header("Allow").split(",")}
+
+
+def whole(listed):
+    """With those that the server answers by itself."""
+    return listed | {"OPTIONS"} | ({"HEAD"} if "GET" in listed else set())
+
+
 @pytest.mark.parametrize(
     "method, target, allowed",
     [
@@ -82,21 +91,46 @@ def test_unknown_address_is_404(client, target):
         ("DELETE", "/v1/repos/a/trees/main/files/f", {"PUT", "GET", "HEAD"}),
         ("DELETE", "/v1/repos/a/trees/main/archive", {"GET", "PUT", "POST"}),
         ("PATCH", "/v1/repos/a", {"GET", "PUT", "DELETE"}),
-        ("OPTIONS", "/v1/repos/a", {"GET", "PUT", "DELETE"}),
     ],
 )
 def test_wrong_method_is_405_with_allow(client, method, target, allowed):
     answer = client.request(method, target)
     assert answer.status == 405
     assert answer.kind == "method-not-allowed"
-    assert {m.strip() for m in answer.header("Allow").split(",")} == allowed
-    assert set(answer.json()["allowed"]) == allowed
+    assert methods(answer) == whole(allowed)
+    assert set(answer.json()["allowed"]) == whole(allowed)
 
 
-def test_head_is_not_there_where_it_is_not_listed(client):
-    answer = client.head("/v1/repos")
-    assert answer.status == 405
-    assert answer.body == b""
+@pytest.mark.parametrize(
+    "target, allowed",
+    [
+        ("/v1/repos/a", {"GET", "PUT", "DELETE"}),
+        ("/v1/repos/a/stages/s/commit", {"POST"}),
+        ("/v1/repos/a/trees/main/files/f", {"PUT", "GET", "HEAD"}),
+    ],
+)
+def test_options_tell_the_methods(client, target, allowed):
+    answer = client.request("OPTIONS", target)
+    assert answer.status == 204
+    assert methods(answer) == whole(allowed)
+
+
+def test_options_of_an_unknown_address(client):
+    assert client.request("OPTIONS", "/v2").status == 404
+
+
+@pytest.mark.parametrize("target", ["/v1", "/v1/repos", "/healthz", "/openapi.json"])
+def test_head_is_there_where_get_is(client, target):
+    get, head = client.get(target), client.head(target)
+    assert (head.status, head.body) == (200, b"")
+    for name in ("Content-Type", "Content-Length"):
+        assert head.header(name) == get.header(name)
+
+
+def test_head_of_what_is_not_there(client):
+    for target in ("/v1/repos/no-such-repository", "/v2"):
+        answer = client.head(target)
+        assert (answer.status, answer.body) == (404, b"")
 
 
 def test_unknown_query_parameter_is_refused(client):

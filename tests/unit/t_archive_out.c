@@ -30,6 +30,7 @@ static struct {
 	uint64_t fail_after; /* bytes read in all; 0: never */
 	uint64_t cut_after;  /* as if a content were shorter than it says; 0: never */
 	uint64_t read;
+	size_t expected;
 } fake;
 
 /* Ids that begin with an odd byte have bytes that do not compress. */
@@ -82,6 +83,18 @@ reader_read(struct reader *r, uint8_t *out, size_t max, size_t *got, struct err 
 	r->offset += max;
 	fake.read += max;
 	*got = max;
+	return RC_OK;
+}
+
+enum rc
+reader_expect(struct reader *r, const struct content *contents, size_t count, struct err *err)
+{
+	(void)err;
+	assert_non_null(r);
+	assert_true(count <= READER_EXPECT_MAX);
+	for (size_t i = 0; i < count; i++)
+		assert_true(contents[i].size > 0);
+	fake.expected += count;
 	return RC_OK;
 }
 
@@ -292,6 +305,7 @@ test_formats(void **state)
 		buf_done(&first);
 	}
 	assert_int_equal(fake.opened, 4 * 3);
+	assert_int_equal(fake.expected, 4 * 3 * (FILES - 1));
 }
 
 static bool

@@ -228,6 +228,8 @@ test_file_errors_name_the_line(void **state)
 		{"data_dir =\n", ":1:", "a path"},
 		{"data_dir = \"a\tb\"\n", ":1:", "control bytes"},
 		{"http.data_dir = x\n", ":1:", "unknown key"},
+		{"# x\nlisten = 127.0.0.1:1, nowhere\n", ":2:", "listen: \"nowhere\""},
+		{"listen = 127.0.0.1:99999\n", ":1:", "listen: \"127.0.0.1:99999\""},
 	};
 
 	(void)state;
@@ -282,7 +284,10 @@ test_listen_is_guarded(void **state)
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		snprintf(flag, sizeof flag, "--listen=%s", bad[i]);
 		assert_int_equal(load(LIST(flag, "--insecure-no-auth"), NULL), RC_INVALID);
+		expect_text("--listen: ");
 	}
+	assert_int_equal(load(NULL, LIST("DIGSTORE_LISTEN=nowhere")), RC_INVALID);
+	expect_text("DIGSTORE_LISTEN: listen: ");
 	assert_int_equal(
 		load(LIST("--listen=localhost:1,127.9.9.9:2,[::1]:3,unix:/x"), NULL), RC_OK);
 	assert_int_equal(load(LIST("--stage-ttl=31d"), NULL), RC_INVALID);

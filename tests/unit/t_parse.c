@@ -157,7 +157,7 @@ expect_refused(struct fake *f, const char *kind, const char *field)
 	assert_int_equal(f->status, 400);
 	assert_string_equal(fake_kind(f), kind);
 	if (got == NULL || strcmp(got, field) != 0)
-		fail_msg("field is %s, not %s", got, field);
+		fail_msg("field is %s, not %s", got != NULL ? got : "absent", field);
 	json_decref(answer);
 	fake_done(f);
 }

@@ -133,12 +133,19 @@ largest_file(void **state)
 
 static const struct range_validators now = {.etag = ETAG, .modified_s = 1772271000};
 
+static const char *
+shown(const char *header)
+{
+	return header != NULL ? header : "-";
+}
+
 static void
 expect(const struct range_conditions *c, enum range_verdict verdict)
 {
 	if (range_check_conditions(c, &now) != verdict)
-		fail_msg("match %s none %s since %s until %s", c->if_match, c->if_none_match,
-			c->if_modified_since, c->if_unmodified_since);
+		fail_msg("match %s none %s since %s until %s", shown(c->if_match),
+			shown(c->if_none_match), shown(c->if_modified_since),
+			shown(c->if_unmodified_since));
 }
 
 static void

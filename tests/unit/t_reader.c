@@ -126,11 +126,9 @@ db_recipe_part_at(struct db *db, uint64_t recipe_id, uint64_t offset, uint64_t *
 }
 
 void
-ingest_forget(struct ingest *in, uint64_t repo_id, const struct sha256 *hash)
+ingest_forget(struct ingest *in)
 {
 	(void)in;
-	(void)hash;
-	assert_int_equal(repo_id, repo.id);
 	fake.forgotten++;
 }
 
@@ -167,7 +165,6 @@ setup(void **state)
 	(void)state;
 	memset(&fake, 0, sizeof fake);
 	seed = 1;
-	fixture_setup((void **)&packs);
 	new_service(CACHE_BYTES);
 	return 0;
 }
@@ -182,6 +179,21 @@ teardown(void **state)
 		free(fake.bytes[i]);
 	for (size_t i = 0; i < fake.part_count; i++)
 		buf_done(&fake.part_bytes[i]);
+	return 0;
+}
+
+/* One directory of packs for all tests. */
+static int
+setup_packs(void **state)
+{
+	(void)state;
+	return fixture_setup((void **)&packs);
+}
+
+static int
+teardown_packs(void **state)
+{
+	(void)state;
 	return fixture_teardown((void **)&packs);
 }
 
@@ -496,6 +508,49 @@ test_chunks_and_switch(void **state)
 	wrong.kind = CONTENT_RECIPE;
 	assert_int_equal(reader_switch(r, &wrong, 0, &err), RC_CORRUPT);
 	expect(r, NULL, 0, 10);
+	assert_int_equal(fake.marked, 0);
+	reader_free(r);
+}
+
+/* Look-ups made ahead are used, in order, and harmless when they are not wanted or stale. */
+static void
+test_expect(void **state)
+{
+	struct err err = ERR_INIT;
+	struct content c[CHUNKS_MAX];
+
+	(void)state;
+	make_packs();
+	struct content empty = {CONTENT_CHUNK, sha256_empty, 0};
+	struct reader *r = open_at(&empty, 0);
+	for (size_t i = 0; i < fake.chunk_count; i++)
+		c[i] = (struct content){CONTENT_CHUNK, fake.rows[i].hash, fake.rows[i].length};
+	for (size_t step = 1; step <= 3; step++) {
+		fake.locate_calls = 0;
+		assert_int_equal(reader_expect(r, c, fake.chunk_count, &err), RC_OK);
+		for (size_t i = 0; i < fake.chunk_count; i += step) {
+			assert_int_equal(reader_switch(r, &c[i], 0, &err), RC_OK);
+			expect(r, fake.bytes[i], c[i].size, 1000);
+		}
+		assert_int_equal(fake.locate_calls, 1);
+	}
+	/* out of order each costs a query again */
+	assert_int_equal(reader_switch(r, &c[0], 0, &err), RC_OK);
+	expect(r, fake.bytes[0], c[0].size, 1000);
+	assert_int_equal(fake.locate_calls, 2);
+	/* not there when it was looked up, but now */
+	const struct chunk_row row = fake.rows[1];
+	fake.rows[1].hash.b[0] ^= 1;
+	assert_int_equal(reader_expect(r, c, fake.chunk_count, &err), RC_OK);
+	fake.rows[1] = row;
+	assert_int_equal(reader_switch(r, &c[1], 0, &err), RC_OK);
+	expect(r, fake.bytes[1], c[1].size, 1000);
+	fake.fail = RC_UNAVAILABLE;
+	assert_int_equal(reader_expect(r, c, fake.chunk_count, &err), RC_UNAVAILABLE);
+	fake.fail = RC_OK;
+	err_clear(&err);
+	assert_int_equal(reader_switch(r, &c[2], 0, &err), RC_OK);
+	expect(r, fake.bytes[2], c[2].size, 1000);
 	assert_int_equal(fake.marked, 0);
 	reader_free(r);
 }
@@ -843,6 +898,7 @@ main(void)
 		T(test_ranges),
 		T(test_slices),
 		T(test_chunks_and_switch),
+		T(test_expect),
 		T(test_half_upload),
 		T(test_rot),
 		T(test_wrong_hash),
@@ -854,5 +910,5 @@ main(void)
 		T(test_threads),
 	};
 
-	return cmocka_run_group_tests_name("reader", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("reader", tests, setup_packs, teardown_packs);
 }

@@ -126,7 +126,8 @@ expect_header(const char *name, const char *value)
 	const char *got = fake_answer_header(&f, name);
 
 	if (value == NULL ? got != NULL : got == NULL || strcmp(got, value) != 0)
-		fail_msg("%s is %s, not %s", name, got, value);
+		fail_msg("%s is %s, not %s", name, got != NULL ? got : "absent",
+			value != NULL ? value : "absent");
 }
 
 static void
