@@ -53,17 +53,18 @@ enum op_body {
 };
 
 struct op {
-	const char *id;	       /* operationId of openapi.yaml */
+	const char *id; /* operationId of openapi.yaml */
 	enum method method;
-	const char *path;      /* "/v1/repos/{repo}/stages/{stage}/files/{path...}" */
+	const char *path; /* "/v1/repos/{repo}/stages/{stage}/files/{path...}" */
 	enum op_body body;
-	size_t body_bytes_max; /* BODY_JSON only */
-	bool body_optional;    /* BODY_JSON: an absent body is allowed */
+	size_t body_bytes_max;    /* BODY_JSON only */
+	bool body_optional;       /* BODY_JSON: an absent body is allowed */
 	const char *const *query; /* NULL-terminated names of the query parameters it knows */
 	bool (*admit_fast)(struct request *rq);
 	void (*admit)(struct request *rq);
 	/* Take up to len bytes; returns how many. Fewer than len means: no room now, and
-	 * request_wake(rq) will be called when there is. After a reply is set the rest is refused. */
+	 * request_wake(rq) will be called when there is. After a reply is set the rest is refused.
+	 */
 	size_t (*body_piece)(struct request *rq, const uint8_t *data, size_t len);
 	void (*end)(struct request *rq);
 	void (*run)(struct request *rq);
@@ -71,7 +72,7 @@ struct op {
 };
 
 #define REQUEST_PARAMS_MAX 4
-#define REQUEST_ID_BYTES 24
+#define REQUEST_ID_BYTES   24
 
 struct request_param {
 	const char *name;
@@ -85,12 +86,12 @@ struct request {
 	struct server_ctx *srv;
 	enum method method;
 	char id[REQUEST_ID_BYTES]; /* unique text, echoed as Digstore-Request-Id */
-	const char *target;	   /* path as sent, not decoded, for logs */
+	const char *target;        /* path as sent, not decoded, for logs */
 	struct request_param params[REQUEST_PARAMS_MAX]; /* from the path template */
 	size_t param_count;
-	bool length_known;    /* Content-Length was given (or there is no body) */
-	uint64_t body_bytes;  /* declared length, if length_known */
-	uint64_t started_ns;  /* monotonic */
+	bool length_known;   /* Content-Length was given (or there is no body) */
+	uint64_t body_bytes; /* declared length, if length_known */
+	uint64_t started_ns; /* monotonic */
 	/* BODY_JSON: the whole body, NUL-terminated, set before run/end */
 	const char *json;
 	size_t json_bytes;
@@ -125,10 +126,10 @@ typedef void source_free_fn(void *source);
 
 /* Set the answer; the first one wins, later calls return false and free what they were given.
  * data is copied by reply_bytes and owned (free()d later) by reply_take. */
-bool reply_bytes(struct request *rq, int status, const char *content_type, const void *data,
-	size_t len);
-bool reply_take(struct request *rq, int status, const char *content_type, uint8_t *data,
-	size_t len);
+bool reply_bytes(
+	struct request *rq, int status, const char *content_type, const void *data, size_t len);
+bool reply_take(
+	struct request *rq, int status, const char *content_type, uint8_t *data, size_t len);
 /* Empty body. */
 bool reply_empty(struct request *rq, int status);
 /* Streamed body; len UINT64_MAX = unknown (chunked). source is handed over, also on false. */

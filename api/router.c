@@ -244,7 +244,8 @@ refuse_query(struct route *out, const char *what, const char *name, struct err *
 	size_t len = 0;
 
 	snprintf(out->field, sizeof out->field, "%.64s", name);
-	for (const char *const *q = out->op->query; q != NULL && *q != NULL && len < sizeof names; q++) {
+	for (const char *const *q = out->op->query; q != NULL && *q != NULL && len < sizeof names;
+		q++) {
 		int n = snprintf(names + len, sizeof names - len, "%s%s", len > 0 ? ", " : "", *q);
 		len += (size_t)n;
 	}

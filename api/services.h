@@ -13,8 +13,8 @@
 #include "repo.h"
 #include "stage.h"
 
-/* services: everything an operation may use, opened by server/main.c in this order and closed in the
- * reverse one. Immutable once requests are taken, except where it says so. */
+/* services: everything an operation may use, opened by server/main.c in this order and closed in
+ * the reverse one. Immutable once requests are taken, except where it says so. */
 
 /* What readiness says about one part; written by whoever looks after it. */
 struct readiness {
@@ -29,7 +29,7 @@ struct server_limits {
 	uint64_t archive_expanded_bytes_max;
 	uint64_t archive_ratio_max;
 	unsigned archive_threads_max; /* archives unpacked at the same time */
-	unsigned watchers_max; /* long polls and event streams */
+	unsigned watchers_max;        /* long polls and event streams */
 };
 
 struct server_ctx {

@@ -333,8 +333,8 @@ stage_files(struct form *f, struct err *err)
 	for (struct form_file *file = f->files; file != NULL; file = file->next)
 		receipt_add(&cost, &file->file.receipt);
 	enum rc rc = f->file_count > 0
-		? stage_apply_costly(f->stage, changes, f->file_count, &cost, err)
-		: RC_OK;
+			     ? stage_apply_costly(f->stage, changes, f->file_count, &cost, err)
+			     : RC_OK;
 	free(changes);
 	return rc;
 }

@@ -38,7 +38,8 @@ err_detail(struct err *err, const char *fmt, ...)
 enum rc
 err_errno(struct err *err, int errnum, const char *doing, const char *path)
 {
-	const char *why = strerrordesc_np(errnum); /* needs no buffer and no locale; NULL if unknown */
+	const char *why =
+		strerrordesc_np(errnum); /* needs no buffer and no locale; NULL if unknown */
 
 	switch (errnum) {
 	case ENOSPC:

@@ -11,25 +11,25 @@
 
 enum rc {
 	RC_OK = 0,
-	RC_NOT_FOUND,	/* the named thing does not exist */
-	RC_EXISTS,	/* it exists already, and that is a refusal */
-	RC_CONFLICT,	/* the state of the thing does not allow it (lost compare-and-swap, busy) */
-	RC_INVALID,	/* the caller's input is wrong */
-	RC_DENIED,	/* the caller may not */
-	RC_TOO_LARGE,	/* over a named limit */
-	RC_AGAIN,	/* not now: try again at once or when told */
-	RC_FULL,	/* no space, quota or inodes */
-	RC_IO,		/* the system refused to read or write */
-	RC_CORRUPT,	/* stored bytes are not what was stored */
+	RC_NOT_FOUND,   /* the named thing does not exist */
+	RC_EXISTS,      /* it exists already, and that is a refusal */
+	RC_CONFLICT,    /* the state of the thing does not allow it (lost compare-and-swap, busy) */
+	RC_INVALID,     /* the caller's input is wrong */
+	RC_DENIED,      /* the caller may not */
+	RC_TOO_LARGE,   /* over a named limit */
+	RC_AGAIN,       /* not now: try again at once or when told */
+	RC_FULL,        /* no space, quota or inodes */
+	RC_IO,          /* the system refused to read or write */
+	RC_CORRUPT,     /* stored bytes are not what was stored */
 	RC_UNAVAILABLE, /* a thing we need (the database) is away; may come back */
-	RC_NOMEM,	/* no memory */
-	RC_BUG,		/* our own mistake, met at run time */
+	RC_NOMEM,       /* no memory */
+	RC_BUG,         /* our own mistake, met at run time */
 };
 
 struct err {
 	enum rc rc;
 	const char *kind; /* static slug of the problem type, e.g. "path-invalid"; NULL = from rc */
-	char text[384];	  /* for the client: what was wrong, where, what is allowed */
+	char text[384];   /* for the client: what was wrong, where, what is allowed */
 	char detail[384]; /* for the log: errno, SQLSTATE, file path */
 };
 
@@ -47,7 +47,8 @@ enum rc err_set(struct err *err, enum rc rc, const char *kind, const char *fmt, 
 enum rc err_detail(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* err_set + err_detail from errno: "could not <doing>" for the client, strerror and path for the
- * log. ENOSPC, EDQUOT and EFBIG give RC_FULL with kind "disk-full", ENOMEM gives RC_NOMEM, all others RC_IO. */
+ * log. ENOSPC, EDQUOT and EFBIG give RC_FULL with kind "disk-full", ENOMEM gives RC_NOMEM, all
+ * others RC_IO. */
 enum rc err_errno(struct err *err, int errnum, const char *doing, const char *path);
 
 /* Forget what err holds. */

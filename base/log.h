@@ -11,8 +11,8 @@
 
 enum log_level {
 	LOG_LEVEL_ERROR, /* an operator must act */
-	LOG_LEVEL_WARN,	 /* we coped */
-	LOG_LEVEL_INFO,	 /* life cycle */
+	LOG_LEVEL_WARN,  /* we coped */
+	LOG_LEVEL_INFO,  /* life cycle */
 	LOG_LEVEL_DEBUG, /* anything */
 };
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Digstore's first schema. Hashes are SHA-256 in bytea(32); sizes and offsets are bigint everywhere.
 -- There is no row per chunk reference and no reference count: what is alive is found by marking.
 

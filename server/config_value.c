@@ -246,8 +246,8 @@ list_add(struct config_list *l, const char *word, size_t len, struct err *err)
 }
 
 static enum rc
-check_endpoint(const struct config_key *k, const struct config_place *p, const char *text,
-	struct err *err)
+check_endpoint(
+	const struct config_key *k, const struct config_place *p, const char *text, struct err *err)
 {
 	struct err why = ERR_INIT;
 	struct endpoint e;

@@ -19,7 +19,7 @@ enum config_type {
 	KEY_BYTES,    /* uint64_t */
 	KEY_DURATION, /* uint64_t milliseconds */
 	KEY_BOOL,
-	KEY_ENUM, /* uint64_t, index into choices */
+	KEY_ENUM,      /* uint64_t, index into choices */
 	KEY_ENDPOINTS, /* struct config_list of addresses to listen at, from words between commas */
 };
 

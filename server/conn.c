@@ -161,9 +161,9 @@ conn_notify(
 		acceptor_wake(h);
 }
 
-/* MHD waits for edges, and takes a read that was not full for the end of what there is: of a FIN that
- * came together with the last bytes it never hears (0.9.75, recv_param_adapter). Shutting down the
- * side that the client has shut down already changes nothing and makes another edge. */
+/* MHD waits for edges, and takes a read that was not full for the end of what there is: of a FIN
+ * that came together with the last bytes it never hears (0.9.75, recv_param_adapter). Shutting down
+ * the side that the client has shut down already changes nothing and makes another edge. */
 void
 conn_repeat_end(const struct conn *c)
 {

@@ -165,7 +165,8 @@ bind_and_listen(int fd, const struct endpoint *e, struct err *err)
 		endpoint_format(e, text);
 		if (e_bind == EADDRINUSE)
 			return err_set(err, RC_INVALID, "invalid-field",
-				"cannot listen at %s: the address is in use by another process", text);
+				"cannot listen at %s: the address is in use by another process",
+				text);
 		if (e_bind == EADDRNOTAVAIL)
 			return err_set(err, RC_INVALID, "invalid-field",
 				"cannot listen at %s: this machine has no such address", text);

@@ -12,9 +12,7 @@
  *   or send the answer past MHD (answer.c) and close.
  * - The handler is not called while the connection is suspended; only a chunked body of which we
  *   took all bytes would be read on. We suspend when we leave bytes, or in calls without bytes.
- * - MHD must not be stopped while a connection is suspended, and sees no disconnect in one. After a
- *   resume it reads first, and if it finds the end it closes, whatever it holds: a client that
- *   half-closes behind its request gets no answer if the request was suspended before its end.
+ * - MHD must not be stopped while a connection is suspended, and sees no disconnect in one.
  * - MHD misses an end that comes together with bytes: see conn_repeat_end.
  *
  * Suspending and resuming without losing or doubling one is argued in gate.h. */

@@ -125,8 +125,7 @@ may_write(struct exchange *x)
 	case METHOD_OPTIONS:
 		return true;
 	default:
-		return origin == NULL ||
-		       is_own_origin(origin, request_header(&x->rq, "Host"));
+		return origin == NULL || is_own_origin(origin, request_header(&x->rq, "Host"));
 	}
 }
 

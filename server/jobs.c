@@ -15,11 +15,11 @@
 #include "pack_reader.h"
 #include "services.h"
 
-#define TICK_NS		 ((uint64_t)250 * 1000000)
-#define LOOK_NS		 ((uint64_t)1000 * 1000000)
-#define SWEEP_NS	 ((uint64_t)5000 * 1000000)
-#define EXPIRE_NS	 ((uint64_t)3600 * 1000000000)
-#define KEY_LIFE_US	 ((int64_t)7 * 24 * 3600 * 1000000) /* an Idempotency-Key is remembered */
+#define TICK_NS          ((uint64_t)250 * 1000000)
+#define LOOK_NS          ((uint64_t)1000 * 1000000)
+#define SWEEP_NS         ((uint64_t)5000 * 1000000)
+#define EXPIRE_NS        ((uint64_t)3600 * 1000000000)
+#define KEY_LIFE_US      ((int64_t)7 * 24 * 3600 * 1000000) /* an Idempotency-Key is remembered */
 #define STORAGE_FREE_MIN ((uint64_t)128 << 20) /* below: two packs and some WAL do not fit */
 
 struct jobs {
@@ -61,9 +61,9 @@ look(struct jobs *j)
 	bool full = left < STORAGE_FREE_MIN || (fs.f_files > 0 && fs.f_favail < 64);
 	atomic_store(&r->storage, full ? "the disk of the data directory is nearly full" : NULL);
 	if (full != j->storage_was_full)
-		log_event(full ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, full ? "disk_full" : "disk_has_space",
-			"free_bytes=%llu free_inodes=%llu", (unsigned long long)left,
-			(unsigned long long)fs.f_favail);
+		log_event(full ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
+			full ? "disk_full" : "disk_has_space", "free_bytes=%llu free_inodes=%llu",
+			(unsigned long long)left, (unsigned long long)fs.f_favail);
 	j->storage_was_full = full;
 }
 

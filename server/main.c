@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opens everything from the bottom up, waits for a signal, closes everything from the top down. The
- * main thread also looks after the private PostgreSQL: its child gets a signal when this very thread
- * ends, so it must be the one that started it. */
+ * main thread also looks after the private PostgreSQL: its child gets a signal when this very
+ * thread ends, so it must be the one that started it. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -31,19 +31,19 @@
 #include "unpack_threads.h"
 #include "watch.h"
 
-#define LISTENERS_MAX	  16
-#define READER_FDS	  128
-#define KNOWN_BYTES	  ((size_t)16 << 20)
+#define LISTENERS_MAX     16
+#define READER_FDS        128
+#define KNOWN_BYTES       ((size_t)16 << 20)
 #define FILTER_BYTES_MAX  ((size_t)64 << 20)
 #define NODE_CACHE_BYTES  ((size_t)16 << 20)
 #define FRAME_CACHE_BYTES ((size_t)24 << 20)
 #define ARCHIVE_RATIO_MAX 1000
-#define ARCHIVE_THREADS	  16
-#define WATCHERS_MAX	  1024
-#define DB_CONNECT_MS	  5000
+#define ARCHIVE_THREADS   16
+#define WATCHERS_MAX      1024
+#define DB_CONNECT_MS     5000
 #define DB_STATEMENT_MS   15000
-#define DB_CHECKOUT_MS	  10000
-#define STOP_POLL_MS	  100
+#define DB_CHECKOUT_MS    10000
+#define STOP_POLL_MS      100
 
 /* Everything that is open, in the order it was opened. */
 struct server {
@@ -186,9 +186,11 @@ open_packs(struct server *s, struct err *err)
 	if (rc != RC_OK)
 		return rc;
 	if (report.closed + report.sealed + report.removed + report.missing + report.unlisted > 0)
-		log_event(report.missing + report.damaged + report.unlisted > 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO,
+		log_event(report.missing + report.damaged + report.unlisted > 0 ? LOG_LEVEL_ERROR
+										: LOG_LEVEL_INFO,
 			"packs_recovered",
-			"closed=%llu sealed=%llu removed=%llu cut_bytes=%llu damaged=%llu missing=%llu "
+			"closed=%llu sealed=%llu removed=%llu cut_bytes=%llu damaged=%llu "
+			"missing=%llu "
 			"unlisted=%llu",
 			(unsigned long long)report.closed, (unsigned long long)report.sealed,
 			(unsigned long long)report.removed, (unsigned long long)report.cut_bytes,
@@ -260,33 +262,43 @@ server_metrics(void *arg, struct buf *out)
 
 	buf_addf(out, "# TYPE digstore_http_connections gauge\ndigstore_http_connections %zu\n",
 		h.connections);
-	buf_addf(out, "# TYPE digstore_http_requests_active gauge\ndigstore_http_requests_active %zu\n",
+	buf_addf(out,
+		"# TYPE digstore_http_requests_active gauge\ndigstore_http_requests_active %zu\n",
 		h.requests_active);
-	buf_addf(out, "# TYPE digstore_http_connections_total counter\n"
-		      "digstore_http_connections_total %llu\n",
+	buf_addf(out,
+		"# TYPE digstore_http_connections_total counter\n"
+		"digstore_http_connections_total %llu\n",
 		(unsigned long long)h.connections_accepted);
-	buf_addf(out, "# TYPE digstore_http_connections_cut_total counter\n"
-		      "digstore_http_connections_cut_total %llu\n",
+	buf_addf(out,
+		"# TYPE digstore_http_connections_cut_total counter\n"
+		"digstore_http_connections_cut_total %llu\n",
 		(unsigned long long)h.connections_cut);
 	buf_add_str(out, "# TYPE digstore_http_responses_total counter\n");
 	for (int i = 1; i <= 5; i++)
 		buf_addf(out, "digstore_http_responses_total{code=\"%dxx\"} %llu\n", i,
 			(unsigned long long)h.status[i]);
-	buf_addf(out, "# TYPE digstore_http_body_bytes_total counter\n"
-		      "digstore_http_body_bytes_total{direction=\"in\"} %llu\n"
-		      "digstore_http_body_bytes_total{direction=\"out\"} %llu\n",
+	buf_addf(out,
+		"# TYPE digstore_http_body_bytes_total counter\n"
+		"digstore_http_body_bytes_total{direction=\"in\"} %llu\n"
+		"digstore_http_body_bytes_total{direction=\"out\"} %llu\n",
 		(unsigned long long)h.body_bytes_in, (unsigned long long)h.body_bytes_out);
 	struct work_stats w = work_stats(s->work);
 	buf_addf(out, "# TYPE digstore_work_queued gauge\ndigstore_work_queued %zu\n", w.queued);
 	buf_addf(out, "# TYPE digstore_work_running gauge\ndigstore_work_running %zu\n", w.running);
 	struct db_counters d;
 	db_counters(s->db, &d);
-	buf_addf(out, "# TYPE digstore_database_connections gauge\n"
-		      "digstore_database_connections %u\n", d.connections);
-	buf_addf(out, "# TYPE digstore_database_errors_total counter\n"
-		      "digstore_database_errors_total %llu\n", (unsigned long long)d.errors);
-	buf_addf(out, "# TYPE digstore_database_retries_total counter\n"
-		      "digstore_database_retries_total %llu\n", (unsigned long long)d.retries);
+	buf_addf(out,
+		"# TYPE digstore_database_connections gauge\n"
+		"digstore_database_connections %u\n",
+		d.connections);
+	buf_addf(out,
+		"# TYPE digstore_database_errors_total counter\n"
+		"digstore_database_errors_total %llu\n",
+		(unsigned long long)d.errors);
+	buf_addf(out,
+		"# TYPE digstore_database_retries_total counter\n"
+		"digstore_database_retries_total %llu\n",
+		(unsigned long long)d.retries);
 }
 
 static enum rc
@@ -342,18 +354,21 @@ static void
 say_ready(const struct server *s, const char *at)
 {
 	if (strncmp(at, "unix:", 5) == 0) {
-		printf("digstored %s is ready on %s, data in %s\n", PACKAGE_VERSION, at, s->data_dir);
+		printf("digstored %s is ready on %s, data in %s\n", PACKAGE_VERSION, at,
+			s->data_dir);
 	} else {
 		printf("digstored %s is ready on http://%s\n"
 		       "data in %s, %s\n\n"
 		       "Try, in another terminal:\n"
-		       "  curl -T /etc/os-release http://%s/v1/repos/demo/trees/main/files/os-release\n"
+		       "  curl -T /etc/os-release "
+		       "http://%s/v1/repos/demo/trees/main/files/os-release\n"
 		       "  tar ch --hard-dereference -C /usr/share/common-licenses . | "
 		       "curl -T - http://%s/v1/repos/demo/trees/main/archive\n"
 		       "  curl http://%s/v1/repos/demo/trees/main/files\n",
 			PACKAGE_VERSION, at, s->config.data_dir,
-			s->cluster != NULL ? "with a private PostgreSQL" : "with the given PostgreSQL", at,
-			at, at);
+			s->cluster != NULL ? "with a private PostgreSQL"
+					   : "with the given PostgreSQL",
+			at, at, at);
 	}
 	fflush(stdout);
 }
@@ -401,9 +416,10 @@ watch_cluster(struct server *s)
 		return;
 	struct pg_cluster_status status;
 	pg_cluster_status(s->cluster, &status);
-	log_event(is == PG_CLUSTER_READY || is == PG_CLUSTER_STARTING ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR,
-		"postgresql", "state=%s restarts=%u why=\"%s\" log=\"%s\"", pg_cluster_state_name(is),
-		status.restarts, status.why, status.log);
+	log_event(is == PG_CLUSTER_READY || is == PG_CLUSTER_STARTING ? LOG_LEVEL_WARN
+								      : LOG_LEVEL_ERROR,
+		"postgresql", "state=%s restarts=%u why=\"%s\" log=\"%s\"",
+		pg_cluster_state_name(is), status.restarts, status.why, status.log);
 }
 
 static void
@@ -412,7 +428,8 @@ run(struct server *s)
 	while (!signal_came(s)) {
 		struct pollfd fds[2] = {
 			{.fd = s->signals, .events = POLLIN},
-			{.fd = s->cluster != NULL ? pg_cluster_pidfd(s->cluster) : -1, .events = POLLIN},
+			{.fd = s->cluster != NULL ? pg_cluster_pidfd(s->cluster) : -1,
+				.events = POLLIN},
 		};
 		int timeout = s->cluster != NULL ? pg_cluster_next_tick_ms(s->cluster) : -1;
 		if (poll(fds, 2, timeout) < 0 && errno != EINTR)
@@ -446,7 +463,8 @@ stop(struct server *s)
 
 	atomic_store(&s->ctx.readiness.draining, true);
 	if (s->http != NULL) {
-		log_event(LOG_LEVEL_INFO, "stopping", "requests=%zu", http_stats(s->http).requests_active);
+		log_event(LOG_LEVEL_INFO, "stopping", "requests=%zu",
+			http_stats(s->http).requests_active);
 		http_quiesce(s->http);
 		watch_stop();
 		drain(s);
@@ -468,7 +486,8 @@ stop(struct server *s)
 	pack_dir_free(s->packs);
 	db_free(s->db);
 	if (s->cluster != NULL && pg_cluster_stop(s->cluster, &err) != RC_OK)
-		log_event(LOG_LEVEL_WARN, "postgresql", "text=\"%s\" detail=\"%s\"", err.text, err.detail);
+		log_event(LOG_LEVEL_WARN, "postgresql", "text=\"%s\" detail=\"%s\"", err.text,
+			err.detail);
 	pg_cluster_free(s->cluster);
 	free(s->data_dir);
 	config_done(&s->config);
@@ -489,10 +508,11 @@ rebuild(struct server *s)
 	printf("packs %llu, frames %llu, chunks %llu of %llu bytes, repeated %llu\n"
 	       "damaged frames %llu, damaged bytes %llu, packs of unknown repositories %llu, "
 	       "chunks no pack holds any more %llu\n",
-		(unsigned long long)r.packs, (unsigned long long)r.frames, (unsigned long long)r.chunks,
-		(unsigned long long)r.bytes, (unsigned long long)r.duplicates,
-		(unsigned long long)r.damaged_frames, (unsigned long long)r.damaged_bytes,
-		(unsigned long long)r.unknown_packs, (unsigned long long)r.lost_chunks);
+		(unsigned long long)r.packs, (unsigned long long)r.frames,
+		(unsigned long long)r.chunks, (unsigned long long)r.bytes,
+		(unsigned long long)r.duplicates, (unsigned long long)r.damaged_frames,
+		(unsigned long long)r.damaged_bytes, (unsigned long long)r.unknown_packs,
+		(unsigned long long)r.lost_chunks);
 	return rebuild_is_clean(&r) ? 0 : 1;
 }
 

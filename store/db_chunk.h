@@ -43,8 +43,8 @@ enum rc db_chunk_known(struct db *db, uint64_t repo_id, const struct sha256 *con
 enum rc db_chunk_locate(struct db *db, uint64_t repo_id, const struct sha256 *hashes, size_t count,
 	struct chunk_row *rows, size_t *found, struct err *err);
 
-/* The chunk at that place did not verify: every chunk of its frame is marked, because a frame is read
- * and expanded as one. A row that has moved since is left alone. Reads the whole table; such a
+/* The chunk at that place did not verify: every chunk of its frame is marked, because a frame is
+ * read and expanded as one. A row that has moved since is left alone. Reads the whole table; such a
  * thing is rare. */
 enum rc db_chunk_mark_bad(struct db *db, const struct chunk_row *row, struct err *err);
 

@@ -42,11 +42,12 @@ struct commit_row {
 };
 enum rc db_commit_put(struct db_tx *tx, const struct commit_row *row, struct err *err);
 /* canonical bytes of a commit into out (emptied first). RC_NOT_FOUND kind "commit-not-found". */
-enum rc db_commit_get(struct db *db, uint64_t repo_id, const struct sha256 *id, struct buf *out,
-	struct err *err);
+enum rc db_commit_get(
+	struct db *db, uint64_t repo_id, const struct sha256 *id, struct buf *out, struct err *err);
 /* Ids that lie in low..high (a prefix): up to limit into out. */
 enum rc db_commit_between(struct db *db, uint64_t repo_id, const struct sha256 *low,
-	const struct sha256 *high, size_t limit, struct sha256 *out, size_t *count, struct err *err);
+	const struct sha256 *high, size_t limit, struct sha256 *out, size_t *count,
+	struct err *err);
 
 struct db_ref {
 	char name[DB_REF_NAME_BYTES];
@@ -54,8 +55,8 @@ struct db_ref {
 	int64_t updated_us;
 };
 /* RC_NOT_FOUND kind "ref-not-found". */
-enum rc db_ref_get(struct db *db, uint64_t repo_id, const char *name, struct db_ref *out,
-	struct err *err);
+enum rc db_ref_get(
+	struct db *db, uint64_t repo_id, const char *name, struct db_ref *out, struct err *err);
 enum rc db_ref_list(struct db *db, uint64_t repo_id, const char *prefix, const char *after,
 	size_t limit, struct db_ref *out, size_t *count, struct err *err);
 /* Compare-and-swap in the caller's transaction. expected NULL: it must not exist. target NULL:
@@ -67,16 +68,16 @@ enum rc db_ref_swap(struct db_tx *tx, uint64_t repo_id, const char *name,
 enum rc db_ref_set(struct db_tx *tx, uint64_t repo_id, const char *name,
 	const struct sha256 *target, bool *existed, struct err *err);
 /* Is there such a commit? In the caller's transaction. */
-enum rc db_commit_exists(struct db_tx *tx, uint64_t repo_id, const struct sha256 *id, bool *exists,
-	struct err *err);
+enum rc db_commit_exists(
+	struct db_tx *tx, uint64_t repo_id, const struct sha256 *id, bool *exists, struct err *err);
 
 /* RC_EXISTS: the key was used. */
 enum rc db_idempotency_put(struct db_tx *tx, uint64_t repo_id, const char *key,
 	const struct sha256 *request, int status, const uint8_t *body, size_t body_bytes,
 	struct err *err);
 /* RC_NOT_FOUND. body is emptied first. */
-enum rc db_idempotency_get(struct db *db, uint64_t repo_id, const char *key,
-	struct sha256 *request, int *status, struct buf *body, struct err *err);
+enum rc db_idempotency_get(struct db *db, uint64_t repo_id, const char *key, struct sha256 *request,
+	int *status, struct buf *body, struct err *err);
 /* Forget keys older than that. */
 enum rc db_idempotency_expire(struct db *db, int64_t before_us, struct err *err);
 

@@ -251,7 +251,8 @@ static const struct db_stmt stmt_sweep[] = {
 	},
 	{
 		.name = "repo_sweep_upload",
-		.sql = "WITH u AS (DELETE FROM upload WHERE ctid = ANY (ARRAY(SELECT u.ctid FROM upload u"
+		.sql = "WITH u AS (DELETE FROM upload WHERE ctid = ANY (ARRAY(SELECT u.ctid FROM "
+		       "upload u"
 		       " JOIN stage s ON s.id = u.stage_id WHERE s.repo_id = $1 LIMIT $2))"
 		       " RETURNING recipe_id),"
 		       " p AS (DELETE FROM recipe_part p USING u WHERE p.recipe_id = u.recipe_id)"

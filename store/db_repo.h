@@ -32,8 +32,8 @@ enum rc db_repo_find(struct db *db, const char *name, db_repo_fn *fn, void *arg,
 enum rc db_repo_create(struct db *db, const struct repo_row *row, bool *created, db_repo_fn *fn,
 	void *arg, struct err *err);
 /* fn for up to limit repositories by name after `after`. */
-enum rc db_repo_list(struct db *db, const char *after, size_t limit, db_repo_fn *fn, void *arg,
-	struct err *err);
+enum rc db_repo_list(
+	struct db *db, const char *after, size_t limit, db_repo_fn *fn, void *arg, struct err *err);
 /* Replace the description. */
 enum rc db_repo_describe(struct db *db, uint64_t id, const char *description, struct err *err);
 /* Take the name away and delete its stages. RC_NOT_FOUND: it has none any more. */

@@ -285,8 +285,8 @@ db_stage_reopen_all(struct db *db, struct err *err)
 
 /* ---- the log ---- */
 
-/* The lock on the stage's row keeps it from being deleted or committed before this transaction ends,
- * and its absence is an answer, not a failure that would take a whole group with it. */
+/* The lock on the stage's row keeps it from being deleted or committed before this transaction
+ * ends, and its absence is an answer, not a failure that would take a whole group with it. */
 static const struct db_stmt stmt_batch_put = {
 	.name = "stage_batch_put",
 	.sql = "INSERT INTO stage_batch (stage_id, seq, records, checksum)"

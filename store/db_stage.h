@@ -63,8 +63,8 @@ enum rc db_stage_batch_put(
 enum rc db_stage_batches(struct db *db, uint64_t stage_id, uint64_t after_seq, size_t limit,
 	enum rc (*fn)(void *arg, const struct stage_batch_row *row, struct err *err), void *arg,
 	size_t *count, struct err *err);
-enum rc db_stage_counters(struct db_tx *tx, uint64_t stage_id, const uint8_t *data, size_t len,
-	struct err *err);
+enum rc db_stage_counters(
+	struct db_tx *tx, uint64_t stage_id, const uint8_t *data, size_t len, struct err *err);
 
 struct upload_row {
 	uint64_t stage_id;

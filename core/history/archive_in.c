@@ -488,8 +488,7 @@ stage_entries(struct unpack *u, const struct ingest_receipt *cost, struct err *e
 	}
 	if (u->list.count == 0)
 		return RC_OK;
-	return stage_apply_costly(
-		u->o->stage, u->list.items, u->list.count, cost, err);
+	return stage_apply_costly(u->o->stage, u->list.items, u->list.count, cost, err);
 }
 
 enum rc

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A commit is made without a lock on its ref: build the tree on the head that was read, then move the
- * ref by compare-and-swap in the transaction that inserts everything. Who loses the race builds
- * again on the new head, if merging was asked for and the other side touched none of the same paths;
- * else the loser is told the new head. */
+/* A commit is made without a lock on its ref: build the tree on the head that was read, then move
+ * the ref by compare-and-swap in the transaction that inserts everything. Who loses the race builds
+ * again on the new head, if merging was asked for and the other side touched none of the same
+ * paths; else the loser is told the new head. */
 #include "commit.h"
 
 #include <stdio.h>
@@ -22,10 +22,10 @@
 #include "tree_edit.h"
 #include "tree_node.h"
 
-#define RACES_MAX	  16
-#define NODES_PER_STMT	  256
+#define RACES_MAX          16
+#define NODES_PER_STMT     256
 #define RESPONSE_BYTES_MAX ((size_t)1 << 20)
-#define UNKNOWN_TRIES	  10
+#define UNKNOWN_TRIES      10
 
 /* ---- tree nodes ---- */
 
@@ -122,7 +122,8 @@ write_nodes(struct db_tx *tx, struct attempt *a, struct err *err)
 	enum rc rc = RC_OK;
 
 	for (size_t i = 0; rc == RC_OK && i < a->nodes.count; i += NODES_PER_STMT) {
-		size_t n = a->nodes.count - i < NODES_PER_STMT ? a->nodes.count - i : NODES_PER_STMT;
+		size_t n =
+			a->nodes.count - i < NODES_PER_STMT ? a->nodes.count - i : NODES_PER_STMT;
 		rc = db_tree_node_put(tx, a->repo->id, a->nodes.rows + i, n, err);
 	}
 	return rc;
@@ -161,7 +162,8 @@ write_commit(struct db_tx *tx, void *arg, struct err *err)
 		rc = db_ref_swap(tx, a->repo->id, q->ref, a->has_base ? &a->base : NULL, &c->id,
 			&a->swapped, &a->refusal->has_head, &a->refusal->head, err);
 	if (rc == RC_OK && !a->swapped)
-		return err_set(err, RC_CONFLICT, "ref-conflict", "ref \"%s\" moved meanwhile", q->ref);
+		return err_set(
+			err, RC_CONFLICT, "ref-conflict", "ref \"%s\" moved meanwhile", q->ref);
 	if (rc == RC_OK)
 		rc = db_stage_set_state(tx, stage_id(q->stage), STAGE_COMMITTED, &c->id, err);
 	if (rc == RC_OK)
@@ -190,8 +192,8 @@ happened_after_all(struct attempt *a)
 }
 
 static enum rc
-check_expected(const struct commit_request *q, bool has_head, const struct sha256 *head,
-	struct err *err)
+check_expected(
+	const struct commit_request *q, bool has_head, const struct sha256 *head, struct err *err)
 {
 	char hex[SHA256_HEX_BYTES];
 
@@ -200,9 +202,11 @@ check_expected(const struct commit_request *q, bool has_head, const struct sha25
 	if (q->expected_none ? !has_head : has_head && sha256_equal(head, &q->expected_parent))
 		return RC_OK;
 	if (!has_head)
-		return err_set(err, RC_CONFLICT, "parent-mismatch", "ref \"%s\" does not exist", q->ref);
+		return err_set(
+			err, RC_CONFLICT, "parent-mismatch", "ref \"%s\" does not exist", q->ref);
 	sha256_hex(head, hex);
-	return err_set(err, RC_CONFLICT, "parent-mismatch", "ref \"%s\" is at commit %s", q->ref, hex);
+	return err_set(
+		err, RC_CONFLICT, "parent-mismatch", "ref \"%s\" is at commit %s", q->ref, hex);
 }
 
 static enum rc
@@ -314,7 +318,8 @@ build(struct attempt *a, const struct history_nodes *nodes, const struct sha256 
 		rc = tree_edit(&store, under, edits, count, &change, err);
 	if (rc != RC_OK)
 		return rc;
-	qsort(a->nodes.rows, a->nodes.count, sizeof *a->nodes.rows, by_hash);
+	if (a->nodes.count > 1)
+		qsort(a->nodes.rows, a->nodes.count, sizeof *a->nodes.rows, by_hash);
 	struct commit_fields fields = {
 		.tree = change.root,
 		.parent = a->has_base ? &a->base : NULL,
@@ -361,8 +366,8 @@ try_once(struct attempt *a, const struct tree_edit *edits, size_t count, bool ag
 	if (a->has_base)
 		rc = tree_of(a->h, a->repo, &a->base, &tree, err);
 	if (rc == RC_OK && again)
-		rc = check_merge(a, &nodes, *has_last_tree ? last_tree : NULL, a->has_base ? &tree : NULL,
-			edits, count, err);
+		rc = check_merge(a, &nodes, *has_last_tree ? last_tree : NULL,
+			a->has_base ? &tree : NULL, edits, count, err);
 	if (rc == RC_OK)
 		rc = build(a, &nodes, a->has_base ? &tree : NULL, edits, count, err);
 	if (rc != RC_OK)
@@ -399,7 +404,8 @@ race(struct attempt *a, const struct tree_edit *edits, size_t count, struct err 
 		a->swapped = false;
 		rc = try_once(a, edits, count, i > 0, &last_tree, &has_last_tree, err);
 		bool lost = rc == RC_CONFLICT && !a->swapped && err->kind != NULL &&
-			strcmp(err->kind, "ref-conflict") == 0 && a->request->mode == COMMIT_MERGE;
+			    strcmp(err->kind, "ref-conflict") == 0 &&
+			    a->request->mode == COMMIT_MERGE;
 		if (!lost)
 			return rc;
 		err_clear(err);
@@ -412,10 +418,8 @@ enum rc
 commit_make(struct history *h, const struct commit_request *request, struct commit *out,
 	struct commit_refusal *refusal, struct err *err)
 {
-	struct attempt a = {.h = h,
-		.request = request,
-		.repo = stage_repo(request->stage),
-		.refusal = refusal};
+	struct attempt a = {
+		.h = h, .request = request, .repo = stage_repo(request->stage), .refusal = refusal};
 	struct tree_edit *edits = NULL;
 	size_t count = 0;
 
@@ -461,8 +465,8 @@ history_replay(struct history *h, const struct repo *repo, const char *key,
 /* ---- reading ---- */
 
 enum rc
-commit_find(struct history *h, const struct repo *repo, const struct sha256 *id,
-	struct commit *out, struct err *err)
+commit_find(struct history *h, const struct repo *repo, const struct sha256 *id, struct commit *out,
+	struct err *err)
 {
 	struct buf b;
 
@@ -481,7 +485,8 @@ rev_missing(const char *rev, struct err *err)
 
 	err_clear(err);
 	return err_set(err, RC_NOT_FOUND, "rev-not-found",
-		"\"%s\" is no ref and no commit of this repository", path_show(shown, rev, strlen(rev)));
+		"\"%s\" is no ref and no commit of this repository",
+		path_show(shown, rev, strlen(rev)));
 }
 
 /* The only commit whose id begins with the digits. */
@@ -623,7 +628,8 @@ run_ref_move(struct db_tx *tx, void *arg, struct err *err)
 		if (rc == RC_OK && !exists) {
 			char hex[SHA256_HEX_BYTES];
 			sha256_hex(c->target, hex);
-			return err_set(err, RC_NOT_FOUND, "commit-not-found", "there is no commit %s", hex);
+			return err_set(err, RC_NOT_FOUND, "commit-not-found",
+				"there is no commit %s", hex);
 		}
 	}
 	if (rc == RC_OK && c->any && c->target != NULL) {
@@ -634,8 +640,8 @@ run_ref_move(struct db_tx *tx, void *arg, struct err *err)
 		rc = db_ref_swap(tx, m->repo->id, c->name, c->expected, c->target, &m->swapped,
 			&m->has_head, &m->head, err);
 	if (rc == RC_OK && !m->swapped)
-		return err_set(err, RC_CONFLICT, "ref-conflict", "ref \"%s\" is not what was expected",
-			c->name);
+		return err_set(err, RC_CONFLICT, "ref-conflict",
+			"ref \"%s\" is not what was expected", c->name);
 	return rc;
 }
 
@@ -666,7 +672,8 @@ ref_move(struct history *h, const struct repo *repo, const struct ref_change *ch
 		*head = m.head;
 		if (rc == RC_CONFLICT && !m.has_head && change->target == NULL) {
 			err_clear(err);
-			return err_set(err, RC_NOT_FOUND, "ref-not-found", "there is no ref \"%s\"", change->name);
+			return err_set(err, RC_NOT_FOUND, "ref-not-found", "there is no ref \"%s\"",
+				change->name);
 		}
 		return rc;
 	}

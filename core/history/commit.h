@@ -24,10 +24,10 @@
  *   metadata and receipt are JSON objects with sorted keys and no white space.
  * Threads: any. All functions block on SQL. */
 
-#define COMMIT_MESSAGE_BYTES_MAX  16384
-#define COMMIT_AUTHOR_BYTES_MAX	  256
+#define COMMIT_MESSAGE_BYTES_MAX  65536
+#define COMMIT_AUTHOR_BYTES_MAX   256
 #define COMMIT_METADATA_BYTES_MAX 65536
-#define REF_NAME_BYTES_MAX	  200
+#define REF_NAME_BYTES_MAX        200
 
 struct db;
 
@@ -38,8 +38,8 @@ struct history {
 	struct stages *stages;
 };
 
-/* The tree nodes of one repository, from the database through the node cache; only read. Lives where
- * it was initialised; use &x.view.store. Nothing to close. */
+/* The tree nodes of one repository, from the database through the node cache; only read. Lives
+ * where it was initialised; use &x.view.store. Nothing to close. */
 struct history_nodes {
 	struct node_cache_view view;
 	struct tree_store behind;
@@ -68,7 +68,7 @@ struct commit {
 void commit_done(struct commit *c);
 
 enum commit_mode {
-	COMMIT_MERGE,	/* staged files on top of the ref's tree */
+	COMMIT_MERGE,   /* staged files on top of the ref's tree */
 	COMMIT_REPLACE, /* the staged files are the tree */
 };
 
@@ -79,16 +79,17 @@ struct commit_request {
 	const char *message;
 	const char *metadata; /* canonical JSON, "{}" if none */
 	enum commit_mode mode;
-	bool has_expected;	/* expected_parent was given */
-	bool expected_none;	/* … as null: the ref must not exist */
+	bool has_expected;  /* expected_parent was given */
+	bool expected_none; /* … as null: the ref must not exist */
 	struct sha256 expected_parent;
-	bool allow_empty;	/* replace with nothing */
+	bool allow_empty; /* replace with nothing */
 	/* Idempotency: key NULL if none; request is a hash over all the client said. */
 	const char *key;
 	struct sha256 request;
 	/* JSON receipt of the stage, canonical; borrowed */
 	const char *receipt;
-	/* Render the answer to be remembered under key; called inside the transaction, may repeat. */
+	/* Render the answer to be remembered under key; called inside the transaction, may repeat.
+	 */
 	enum rc (*render)(void *arg, const struct commit *c, struct buf *body, struct err *err);
 	void *render_arg;
 };
@@ -102,9 +103,9 @@ struct commit_refusal {
 };
 
 /* Make a commit and move the ref, in one transaction. *out is filled and owned by the caller.
- * RC_CONFLICT: parent-mismatch, ref-conflict (lost a race and may not be merged), merge-conflict (the
- * same path changed on the ref meanwhile), path-conflict (file and directory of one name), or as
- * stage_begin_commit; *refusal says more. RC_EXISTS kind NULL: key was used before; ask
+ * RC_CONFLICT: parent-mismatch, ref-conflict (lost a race and may not be merged), merge-conflict
+ * (the same path changed on the ref meanwhile), path-conflict (file and directory of one name), or
+ * as stage_begin_commit; *refusal says more. RC_EXISTS kind NULL: key was used before; ask
  * history_replay. */
 enum rc commit_make(struct history *h, const struct commit_request *request, struct commit *out,
 	struct commit_refusal *refusal, struct err *err);
@@ -119,8 +120,8 @@ enum rc commit_find(struct history *h, const struct repo *repo, const struct sha
 	struct commit *out, struct err *err);
 /* A rev is a ref name, a commit id or a unique prefix (>= 8 digits) of one; a ref wins. *ref says
  * whether it was a ref. RC_NOT_FOUND kind "rev-not-found"; RC_INVALID kind "rev-ambiguous". */
-enum rc rev_resolve(struct history *h, const struct repo *repo, const char *rev,
-	struct commit *out, bool *is_ref, struct err *err);
+enum rc rev_resolve(struct history *h, const struct repo *repo, const char *rev, struct commit *out,
+	bool *is_ref, struct err *err);
 /* History from a commit along its parents: fn for up to limit commits, starting with `from`.
  * *next (if *more) is the first one not given. */
 enum rc commit_walk(struct history *h, const struct repo *repo, const struct sha256 *from,

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#define MAGIC	      "DGSTCMT"
-#define VERSION	      1
+#define MAGIC          "DGSTCMT"
+#define VERSION        1
 #define FORM_BYTES_MAX ((size_t)1 << 20)
 
 static void
@@ -66,8 +66,8 @@ commit_form_encode(const struct commit_fields *f, struct commit *out, struct err
 	return rc;
 }
 
-/* One text, NUL-terminated, behind the others; where it begins. A NUL inside would show another text
- * than was hashed. */
+/* One text, NUL-terminated, behind the others; where it begins. A NUL inside would show another
+ * text than was hashed. */
 static size_t
 take_text(struct cur *c, struct buf *text)
 {

@@ -184,8 +184,8 @@ check_target(const struct repo *r, uint32_t chunk_target, struct err *err)
 	if (chunk_target == 0 || chunk_target == r->space.chunker.target)
 		return RC_OK;
 	return err_set(err, RC_CONFLICT, "repo-mismatch",
-		"repository \"%s\" exists with a chunk target of %u bytes, which never changes", r->name,
-		r->space.chunker.target);
+		"repository \"%s\" exists with a chunk target of %u bytes, which never changes",
+		r->name, r->space.chunker.target);
 }
 
 enum rc
@@ -266,15 +266,15 @@ repo_sweep(struct repos *rs, enum rc (*remove_pack)(void *arg, uint64_t pack_id,
 }
 
 enum rc
-repo_statistics(struct repos *rs, const struct repo *repo, struct repo_statistics *out,
-	struct err *err)
+repo_statistics(
+	struct repos *rs, const struct repo *repo, struct repo_statistics *out, struct err *err)
 {
 	struct repo_counts c;
 
 	enum rc rc = db_repo_counts(rs->db, repo->id, &c, err);
 	if (rc == RC_OK)
-		*out = (struct repo_statistics){c.chunks, c.chunk_bytes, c.packs, c.pack_bytes, c.stages,
-			c.commits, c.refs};
+		*out = (struct repo_statistics){c.chunks, c.chunk_bytes, c.packs, c.pack_bytes,
+			c.stages, c.commits, c.refs};
 	return rc;
 }
 

@@ -13,7 +13,7 @@
  * pointer to it is never stale; a dropped one is marked and no longer found by its name.
  * Threads: any. Functions that say "blocks" run SQL. */
 
-#define REPO_NAME_BYTES_MAX	   100
+#define REPO_NAME_BYTES_MAX        100
 #define REPO_DESCRIPTION_BYTES_MAX 1024
 
 struct db;
@@ -59,8 +59,9 @@ enum rc repo_create(struct repos *rs, const char *name, uint32_t chunk_target,
 enum rc repo_drop(struct repos *rs, struct repo *repo, struct err *err);
 /* Sweep one batch of a dropped repository; *more says whether there is work left. packs gone are
  * removed by remove_pack. Blocks; safe to repeat after a crash. */
-enum rc repo_sweep(struct repos *rs, enum rc (*remove_pack)(void *arg, uint64_t pack_id, struct err *),
-	void *arg, bool *more, struct err *err);
+enum rc repo_sweep(struct repos *rs,
+	enum rc (*remove_pack)(void *arg, uint64_t pack_id, struct err *), void *arg, bool *more,
+	struct err *err);
 
 struct repo_statistics {
 	uint64_t chunks, chunk_bytes, packs, pack_bytes, stages, commits, refs;

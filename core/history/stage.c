@@ -15,7 +15,7 @@
 #include "stage_internal.h"
 #include "stage_log.h"
 
-#define IDLE_NS	       ((uint64_t)300 * 1000000000) /* then a stage leaves memory */
+#define IDLE_NS        ((uint64_t)300 * 1000000000) /* then a stage leaves memory */
 #define DUE_EVERY_NS   ((uint64_t)2 * 1000000000)
 #define DUE_LIMIT      64
 #define LOG_PAGE       4
@@ -75,8 +75,8 @@ save_counters(struct stages *ss, struct stage *s)
 
 	pthread_mutex_lock(&s->mtx);
 	uint64_t mark = s->tick_mark;
-	bool wanted = mark != s->saved_mark &&
-		(s->state == STAGE_OPEN || s->state == STAGE_COMMITTED);
+	bool wanted =
+		mark != s->saved_mark && (s->state == STAGE_OPEN || s->state == STAGE_COMMITTED);
 	s->saved_mark = mark;
 	pthread_mutex_unlock(&s->mtx);
 	if (!wanted)
@@ -154,7 +154,8 @@ unlist(struct stages *ss, struct stage *s)
 	bool was_listed = false;
 
 	pthread_mutex_lock(&ss->mtx);
-	for (struct stage **at = bucket_of(ss, s->repo->id, s->name); *at != NULL; at = &(*at)->next) {
+	for (struct stage **at = bucket_of(ss, s->repo->id, s->name); *at != NULL;
+		at = &(*at)->next) {
 		if (*at == s) {
 			*at = s->next;
 			was_listed = true;
@@ -214,7 +215,8 @@ stage_new(struct stages *ss, struct repo *repo, const struct stage_row *row,
 	s->lives.next = s->lives.prev = &s->lives;
 	s->used_ns = s->tick_ns = clock_mono_ns();
 	s->updated_us = clock_wall_us();
-	/* numbers go on growing over a restart, so that a client that waits for more is not left waiting */
+	/* numbers go on growing over a restart, so that a client that waits for more is not left
+	 * waiting */
 	s->progress_seq = s->told_seq = (uint64_t)s->updated_us / 1000;
 	s->may_have_uploads = true; /* a run before this one may have left some */
 	atomic_store(&s->refs, 2);
@@ -252,8 +254,8 @@ list(struct stages *ss, struct stage *s)
 }
 
 enum rc
-stage_find(struct stages *ss, struct repo *repo, const char *name, struct stage **out,
-	struct err *err)
+stage_find(
+	struct stages *ss, struct repo *repo, const char *name, struct stage **out, struct err *err)
 {
 	struct stage *s = stage_cached(ss, repo, name);
 	struct stage_row row;
@@ -306,7 +308,8 @@ stage_open(struct stages *ss, struct repo *repo, const char *name, uint64_t ttl_
 	if (ttl_us == 0)
 		ttl_us = ss->options.ttl_us;
 	if (ttl_us > ss->options.ttl_max_us)
-		return err_set(err, RC_INVALID, "invalid-field", "a stage may live for at most %llu seconds",
+		return err_set(err, RC_INVALID, "invalid-field",
+			"a stage may live for at most %llu seconds",
 			(unsigned long long)(ss->options.ttl_max_us / 1000000));
 	s = stage_cached(ss, repo, name);
 	if (s != NULL) {
@@ -340,7 +343,8 @@ check_open_locked(struct stage *s, struct err *err)
 	switch (s->state) {
 	case STAGE_OPEN: /* its time has come, the ticker only has not been here yet */
 	case STAGE_EXPIRED:
-		return err_set(err, RC_NOT_FOUND, "stage-expired", "stage \"%s\" has expired", s->name);
+		return err_set(
+			err, RC_NOT_FOUND, "stage-expired", "stage \"%s\" has expired", s->name);
 	case STAGE_COMMITTING:
 		return err_set(err, RC_CONFLICT, "stage-committing",
 			"stage \"%s\" is being committed now", s->name);
@@ -351,7 +355,8 @@ check_open_locked(struct stage *s, struct err *err)
 	case STAGE_GONE:
 		break;
 	}
-	return err_set(err, RC_NOT_FOUND, "stage-not-found", "there is no stage \"%s\" any more", s->name);
+	return err_set(
+		err, RC_NOT_FOUND, "stage-not-found", "there is no stage \"%s\" any more", s->name);
 }
 
 enum rc
@@ -413,8 +418,8 @@ stage_abandon(struct stages *ss, struct stage *s, struct err *err)
 			"stage \"%s\" is being committed now", s->name);
 	if (busy > 0)
 		return err_set(err, RC_CONFLICT, "stage-busy",
-			"%llu uploads into stage \"%s\" are still under way", (unsigned long long)busy,
-			s->name);
+			"%llu uploads into stage \"%s\" are still under way",
+			(unsigned long long)busy, s->name);
 	enum rc rc = db_stage_delete(ss->options.db, s->id, err);
 	if (rc == RC_OK) {
 		unlist(ss, s);
@@ -436,7 +441,8 @@ stage_begin_commit(struct stage *s, bool allow_empty, struct err *err)
 			"%llu uploads into stage \"%s\" are still under way",
 			(unsigned long long)s->live_count, s->name);
 	if (rc == RC_OK && !allow_empty && stage_map_count(s->map) == 0)
-		rc = err_set(err, RC_CONFLICT, "stage-empty", "stage \"%s\" holds no files", s->name);
+		rc = err_set(
+			err, RC_CONFLICT, "stage-empty", "stage \"%s\" holds no files", s->name);
 	if (rc == RC_OK)
 		s->state = STAGE_COMMITTING;
 	pthread_mutex_unlock(&s->mtx);
@@ -457,7 +463,8 @@ stage_edits(struct stage *s, struct tree_edit **out, size_t *count, struct err *
 		const struct stage_entry *e = stage_map_at(s->map, i);
 		edits[i] = (struct tree_edit){
 			.op = TREE_EDIT_PUT,
-			.entry = {e->path, e->path_len, {e->kind, e->id, e->size}, e->mode, e->mtime_ns},
+			.entry = {e->path, e->path_len, {e->kind, e->id, e->size}, e->mode,
+				e->mtime_ns},
 		};
 	}
 	pthread_mutex_unlock(&s->mtx);
@@ -550,8 +557,8 @@ stage_info(struct stage *s, struct stage_info *out)
 }
 
 enum rc
-stage_file_find(struct stage *s, const char *path, size_t path_len, struct tree_entry *out,
-	struct err *err)
+stage_file_find(
+	struct stage *s, const char *path, size_t path_len, struct tree_entry *out, struct err *err)
 {
 	char shown[PATH_SHOW_BYTES];
 
@@ -563,13 +570,14 @@ stage_file_find(struct stage *s, const char *path, size_t path_len, struct tree_
 	pthread_mutex_unlock(&s->mtx);
 	if (e != NULL)
 		return RC_OK;
-	return err_set(err, RC_NOT_FOUND, "path-not-found", "stage \"%s\" has no file \"%s\"", s->name,
-		path_show(shown, path, path_len));
+	return err_set(err, RC_NOT_FOUND, "path-not-found", "stage \"%s\" has no file \"%s\"",
+		s->name, path_show(shown, path, path_len));
 }
 
 bool
 stage_file_list(struct stage *s, const char *prefix, size_t prefix_len, const char *after,
-	size_t after_len, size_t limit, void (*fn)(void *arg, const struct tree_entry *e), void *arg)
+	size_t after_len, size_t limit, void (*fn)(void *arg, const struct tree_entry *e),
+	void *arg)
 {
 	struct err err = ERR_INIT;
 	bool more = false;
@@ -590,8 +598,8 @@ stage_file_list(struct stage *s, const char *prefix, size_t prefix_len, const ch
 				more = true;
 				break;
 			}
-			struct tree_entry t = {
-				e->path, e->path_len, {e->kind, e->id, e->size}, e->mode, e->mtime_ns};
+			struct tree_entry t = {e->path, e->path_len, {e->kind, e->id, e->size},
+				e->mode, e->mtime_ns};
 			fn(arg, &t);
 		}
 	}
@@ -644,7 +652,8 @@ snapshot(struct stages *ss, size_t *count)
 	for (size_t b = 0; list_of != NULL && b < STAGE_BUCKETS; b++) {
 		for (struct stage *s = ss->buckets[b]; s != NULL; s = s->next) {
 			if (n == cap) {
-				struct stage **bigger = realloc(list_of, 2 * cap * sizeof(struct stage *));
+				struct stage **bigger =
+					realloc(list_of, 2 * cap * sizeof(struct stage *));
 				if (bigger == NULL)
 					break;
 				list_of = bigger;
@@ -686,9 +695,9 @@ end_if_due(struct stages *ss, struct stage *s)
 		s->state = STAGE_EXPIRED;
 	if (s->live_count == 0)
 		due = s->state == STAGE_GONE ||
-			/* an expired one is remembered as such for a while */
-			(past && s->state != STAGE_COMMITTING &&
-				s->expires_us + (int64_t)ss->options.ttl_us / 8 <= clock_wall_us());
+		      /* an expired one is remembered as such for a while */
+		      (past && s->state != STAGE_COMMITTING &&
+			      s->expires_us + (int64_t)ss->options.ttl_us / 8 <= clock_wall_us());
 	pthread_mutex_unlock(&s->mtx);
 	if (due && db_stage_delete(ss->options.db, s->id, &err) == RC_OK)
 		unlist(ss, s);
@@ -699,10 +708,10 @@ forget_if_idle(struct stages *ss, struct stage *s, uint64_t now)
 {
 	pthread_mutex_lock(&s->mtx);
 	bool idle = s->live_count == 0 && now > s->used_ns && now - s->used_ns > IDLE_NS &&
-		s->state != STAGE_COMMITTING && s->state != STAGE_GONE;
+		    s->state != STAGE_COMMITTING && s->state != STAGE_GONE;
 	pthread_mutex_unlock(&s->mtx);
-	/* the registry's reference and the snapshot's: nobody else has it, and under the registry's lock
-	 * nobody can find it; a watcher holds one of its own */
+	/* the registry's reference and the snapshot's: nobody else has it, and under the registry's
+	 * lock nobody can find it; a watcher holds one of its own */
 	if (!idle)
 		return;
 	bool alone = false;

@@ -54,8 +54,8 @@ enum stage_workload {
 struct stages_options {
 	struct db *db;
 	struct ingest *ingest;
-	uint64_t ttl_us;	 /* life of a stage that does not say how long */
-	uint64_t ttl_max_us;	 /* longest a stage may ask for */
+	uint64_t ttl_us;     /* life of a stage that does not say how long */
+	uint64_t ttl_max_us; /* longest a stage may ask for */
 };
 
 enum rc stages_open(const struct stages_options *options, struct stages **out, struct err *err);
@@ -92,20 +92,21 @@ struct stage_info {
 	enum stage_state state;
 	enum stage_workload workload;
 	int64_t created_us, expires_us;
-	uint64_t files, bytes; /* staged now */
-	uint64_t uploads; /* under way */
+	uint64_t files, bytes;   /* staged now */
+	uint64_t uploads;        /* under way */
 	struct sha256 commit_id; /* STAGE_COMMITTED */
 };
 void stage_info(struct stage *s, struct stage_info *out);
 
 /* One staged file; entry->path is copied into path (PATH_BYTES_MAX + 1). RC_NOT_FOUND kind
  * "path-not-found". */
-enum rc stage_file_find(struct stage *s, const char *path, size_t path_len,
-	struct tree_entry *out, struct err *err);
+enum rc stage_file_find(struct stage *s, const char *path, size_t path_len, struct tree_entry *out,
+	struct err *err);
 /* Staged files with the prefix, after `after` (by memcmp order), up to limit: fn is called with the
  * stage locked and must not call back. Returns whether there are more. */
 bool stage_file_list(struct stage *s, const char *prefix, size_t prefix_len, const char *after,
-	size_t after_len, size_t limit, void (*fn)(void *arg, const struct tree_entry *e), void *arg);
+	size_t after_len, size_t limit, void (*fn)(void *arg, const struct tree_entry *e),
+	void *arg);
 /* Stages of a repository in memory or database, by name after `after`. Blocks. */
 enum rc stage_list(struct stages *ss, struct repo *repo, const char *after, size_t limit,
 	void (*fn)(void *arg, const struct stage_info *info), void *arg, struct err *err);
@@ -117,8 +118,8 @@ void stages_active(struct stages *ss, void (*fn)(void *arg, struct stage *s), vo
 /* Something under way that progress shows and that keeps a commit from slipping between: an upload
  * of one file, an archive, a form. The caller's memory, zeroed; label stays until the end. */
 struct stage_live {
-	const char *label;	 /* path, or what it is */
-	uint64_t total_bytes;	 /* of the body; UINT64_MAX unknown */
+	const char *label;    /* path, or what it is */
+	uint64_t total_bytes; /* of the body; UINT64_MAX unknown */
 	_Atomic uint64_t received_bytes;
 	/* the stage's own */
 	struct stage_live *next, *prev;
@@ -140,12 +141,12 @@ struct stage_put {
 	size_t path_len;
 	uint32_t mode;
 	int64_t mtime_ns;
-	uint64_t total_bytes;	/* of the whole file; UINT64_MAX unknown */
+	uint64_t total_bytes;   /* of the whole file; UINT64_MAX unknown */
 	uint64_t resumed_bytes; /* that were there before */
-	bool resumable;		/* keep what came if it is cut off */
-	bool unchanged;		/* set before done: the path held the same content, mode and mtime */
-	bool shared;		/* set by stage_put_begin: another put of the path was under way; resumable
-				 * is off then, and what a cut upload left is not touched */
+	bool resumable;         /* keep what came if it is cut off */
+	bool unchanged; /* set before done: the path held the same content, mode and mtime */
+	bool shared;    /* set by stage_put_begin: another put of the path was under way; resumable
+			 * is off then, and what a cut upload left is not touched */
 	void (*done)(struct stage_put *put, enum rc rc, const struct err *err);
 	void *owner;
 	/* the stage's own */
@@ -182,8 +183,8 @@ struct stage_change {
 };
 /* Write the changes (borrowed for the call) and wait until they are durable. The caller has
  * a stage_live there. Blocks; never call on the committer or an HTTP thread. */
-enum rc stage_apply(struct stage *s, const struct stage_change *changes, size_t count,
-	struct err *err);
+enum rc stage_apply(
+	struct stage *s, const struct stage_change *changes, size_t count, struct err *err);
 /* The same for changes whose contents cost that much to take in: what progress and receipts say of
  * it survives a restart. */
 enum rc stage_apply_costly(struct stage *s, const struct stage_change *changes, size_t count,
@@ -202,7 +203,8 @@ enum rc stage_begin_commit(struct stage *s, bool allow_empty, struct err *err);
  * stage_end_commit. */
 enum rc stage_edits(struct stage *s, struct tree_edit **out, size_t *count, struct err *err);
 void stage_end_commit(struct stage *s, const struct sha256 *commit_id /* NULL: open again */);
-/* Whether the commit happened is not known: forget what is in memory, the next use reads the row. */
+/* Whether the commit happened is not known: forget what is in memory, the next use reads the row.
+ */
 void stage_doubt(struct stage *s);
 uint64_t stage_id(const struct stage *s);
 
@@ -225,17 +227,18 @@ struct progress_upload {
 struct progress {
 	struct stage_info stage;
 	enum stage_phase phase;
-	double percent;	     /* < 0: cannot be told */
+	double percent; /* < 0: cannot be told */
 	uint64_t files_received;
 	uint64_t received; /* body bytes */
 	uint64_t chunked, hashed, deduplicated, new_bytes, compressed, durable;
-	uint64_t total;	     /* UINT64_MAX unknown */
-	double rate_bps;     /* bytes per second received, over the last seconds */
-	double eta_s;	     /* < 0 unknown */
+	uint64_t total;         /* UINT64_MAX unknown */
+	double rate_bps;        /* bytes per second received, over the last seconds */
+	double eta_s;           /* < 0 unknown */
 	const char *bottleneck; /* "client", "cpu", "disk", "database", "none" */
 	uint64_t seq;
 	int64_t updated_us;
-	size_t upload_count; /* all that are under way; at most PROGRESS_UPLOADS_MAX are in uploads */
+	size_t upload_count; /* all that are under way; at most PROGRESS_UPLOADS_MAX are in uploads
+			      */
 	struct progress_upload *uploads; /* progress_done frees */
 };
 enum rc stage_progress(struct stage *s, struct progress *out, struct err *err);

@@ -13,9 +13,9 @@
 #include "stage_log.h"
 #include "stage_map.h"
 
-#define STAGE_BUCKETS	    4096
-#define STAGE_SMALL_BYTES   ((uint64_t)64 << 10) /* a file up to this is small */
-#define STAGE_COUNTERS_MAX  512
+#define STAGE_BUCKETS      4096
+#define STAGE_SMALL_BYTES  ((uint64_t)64 << 10) /* a file up to this is small */
+#define STAGE_COUNTERS_MAX 512
 
 struct stage {
 	/* immutable */
@@ -35,13 +35,13 @@ struct stage {
 	struct stage_map *map;
 	struct stage_live lives; /* ring */
 	uint64_t live_count;
-	uint64_t ended_bytes;	 /* body bytes of uploads that ended */
+	uint64_t ended_bytes; /* body bytes of uploads that ended */
 	uint64_t small_files, large_files, large_bytes, small_bytes;
 	struct sha256 commit_id;
 	uint64_t used_ns;
 
 	/* committer thread */
-	uint64_t seq;	  /* last batch known to be in the log */
+	uint64_t seq;       /* last batch known to be in the log */
 	uint64_t seq_tried; /* last batch a transaction was given */
 	bool may_have_uploads;
 	struct stage_cost replayed; /* what the log said, while it is read */

@@ -6,7 +6,7 @@
 #include "path.h"
 
 #define LOG_VERSION 1
-#define LOG_PUT	    1
+#define LOG_PUT     1
 #define LOG_REMOVE  2
 #define LOG_COST    3
 

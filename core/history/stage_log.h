@@ -34,9 +34,8 @@ void stage_log_cost(struct buf *b, const struct stage_cost *cost);
 enum rc stage_log_replay(struct stage_map *m, const uint8_t *data, size_t len,
 	struct stage_cost *cost, struct err *err);
 
-/* Apply a batch to a map. RC_CORRUPT kind "corrupt-data": what comes before the damage may have been
- * applied. RC_NOMEM. */
-enum rc stage_log_apply(
-	struct stage_map *m, const uint8_t *data, size_t len, struct err *err);
+/* Apply a batch to a map. RC_CORRUPT kind "corrupt-data": what comes before the damage may have
+ * been applied. RC_NOMEM. */
+enum rc stage_log_apply(struct stage_map *m, const uint8_t *data, size_t len, struct err *err);
 
 #endif

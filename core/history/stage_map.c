@@ -7,7 +7,7 @@
 #include "checksum.h"
 
 #define PATH_BLOCK_BYTES ((size_t)64 << 10)
-#define ENTRIES_MAX	 ((size_t)1 << 30)
+#define ENTRIES_MAX      ((size_t)1 << 30)
 
 struct path_block {
 	struct path_block *next;
@@ -18,7 +18,7 @@ struct path_block {
 struct stage_map {
 	struct stage_entry *entries;
 	size_t entry_count, entry_cap;
-	uint32_t *table; /* index + 1; 0 empty */
+	uint32_t *table;   /* index + 1; 0 empty */
 	size_t table_size; /* power of two */
 	struct path_block *paths;
 	uint32_t *sorted;

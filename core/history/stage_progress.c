@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a stage is doing, in numbers that mean one thing each: "received" counts body bytes taken from
- * clients, "durable" bytes whose chunks are in a committed transaction. A ticker turns the counters
- * into a rate and a sequence number; who waits for news waits for the sequence. */
+/* What a stage is doing, in numbers that mean one thing each: "received" counts body bytes taken
+ * from clients, "durable" bytes whose chunks are in a committed transaction. A ticker turns the
+ * counters into a rate and a sequence number; who waits for news waits for the sequence. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +70,8 @@ stage_counters_replayed(struct stage *s)
 	at_durable(s);
 }
 
-/* Bytes that had been received and were not durable are gone with the process that received them. */
+/* Bytes that had been received and were not durable are gone with the process that received them.
+ */
 void
 stage_counters_load(struct stage *s, const uint8_t *data, size_t len)
 {
@@ -167,8 +168,8 @@ delta(const struct ingest_stats *a, const struct ingest_stats *b, int stage)
 	return b->busy_ns[stage] - a->busy_ns[stage];
 }
 
-/* Which part of the server is the slow one: none if memory for uploads is mostly free (then the client
- * is), else the one that was busy for the largest part of the time since the last tick. */
+/* Which part of the server is the slow one: none if memory for uploads is mostly free (then the
+ * client is), else the one that was busy for the largest part of the time since the last tick. */
 void
 stages_bottleneck_tick(struct stages *ss)
 {

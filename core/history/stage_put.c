@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Everything that changes what a stage holds rides in the ingest committer's transactions: one batch
- * of records a stage and group, however many files were put. The map is changed when the transaction
- * has been committed, by the committer, so map and log always agree.
+/* Everything that changes what a stage holds rides in the ingest committer's transactions: one
+ * batch of records a stage and group, however many files were put. The map is changed when the
+ * transaction has been committed, by the committer, so map and log always agree.
  *
  * A batch number that a transaction was given is never used again, even if the transaction failed:
  * after a COMMIT whose answer was lost it may be in the log all the same. */
@@ -15,8 +15,8 @@
 #include "stage_log.h"
 
 #define BATCH_BYTES_MAX ((size_t)8 << 20)
-#define BATCH_BYTES	((size_t)4 << 20) /* then the next record begins another batch */
-#define ID_STATE_BYTES	(SHA256_STREAM_BYTES + 32)
+#define BATCH_BYTES     ((size_t)4 << 20) /* then the next record begins another batch */
+#define ID_STATE_BYTES  (SHA256_STREAM_BYTES + 32)
 
 /* Many records at once, waited for. */
 struct change_rider {
@@ -32,7 +32,8 @@ struct change_rider {
 	struct err err;
 };
 
-static enum rc persist(struct db_tx *tx, struct ingest_rider **riders, size_t count, struct err *err);
+static enum rc persist(
+	struct db_tx *tx, struct ingest_rider **riders, size_t count, struct err *err);
 static void put_done(struct ingest_rider *rider, enum rc rc, const struct err *err);
 static void change_done(struct ingest_rider *rider, enum rc rc, const struct err *err);
 
@@ -55,7 +56,8 @@ save_id_state(const struct ingest_file *f, uint8_t *out)
 	memcpy(out + SHA256_STREAM_BYTES, f->first.b, sizeof f->first.b);
 }
 
-/* Its row is not there any more, or not open: the repository was swept, another process committed. */
+/* Its row is not there any more, or not open: the repository was swept, another process committed.
+ */
 static void
 found_gone(struct stage *s)
 {
@@ -146,7 +148,7 @@ struct log_batch {
 	struct db_tx *tx;
 	struct stage *s;
 	struct buf b;
-	size_t empty; /* length without a record */
+	size_t empty;           /* length without a record */
 	struct stage_cost cost; /* of the records since the last flush */
 };
 
@@ -216,7 +218,8 @@ write_changes(struct log_batch *l, const struct change_rider *r, struct err *err
 		if (rc == RC_OK && c->remove) {
 			stage_log_remove(&l->b, c->path, c->path_len);
 			if (r->stage->may_have_uploads)
-				rc = db_upload_delete(l->tx, r->stage->id, c->path, c->path_len, 0, err);
+				rc = db_upload_delete(
+					l->tx, r->stage->id, c->path, c->path_len, 0, err);
 		} else if (rc == RC_OK) {
 			change_entry(c, &e);
 			stage_log_put(&l->b, &e);
@@ -316,8 +319,8 @@ enter(struct stage *s, const struct stage_entry *e, bool *unchanged, struct err 
 
 	if (unchanged != NULL)
 		*unchanged = old != NULL && old->kind == e->kind && old->size == e->size &&
-			sha256_equal(&old->id, &e->id) && old->mode == e->mode &&
-			old->mtime_ns == e->mtime_ns;
+			     sha256_equal(&old->id, &e->id) && old->mode == e->mode &&
+			     old->mtime_ns == e->mtime_ns;
 	enum rc rc = stage_map_put(s->map, e, err);
 	if (rc != RC_OK)
 		map_failed(s);
@@ -394,8 +397,8 @@ change_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 
 /* ---- what callers do ---- */
 
-/* The row of a half upload, and the parts of the recipe that it names, belong to the put of the path
- * that came first; those beside it must neither replace nor delete them. */
+/* The row of a half upload, and the parts of the recipe that it names, belong to the put of the
+ * path that came first; those beside it must neither replace nor delete them. */
 static bool
 is_behind_another(struct stage *s, const struct stage_live *live)
 {
@@ -479,7 +482,8 @@ stage_put_resume(struct stage_put *put, struct err *err)
 	if (rc != RC_OK)
 		goto out;
 	if (row.id_state_len != ID_STATE_BYTES || !sha256_stream_load(&f->id, row.id_state)) {
-		rc = err_set(err, RC_CORRUPT, "corrupt-data", "what has arrived of this file is damaged");
+		rc = err_set(err, RC_CORRUPT, "corrupt-data",
+			"what has arrived of this file is damaged");
 		goto out;
 	}
 	memcpy(f->first.b, row.id_state + SHA256_STREAM_BYTES, sizeof f->first.b);
@@ -487,7 +491,7 @@ stage_put_resume(struct stage_put *put, struct err *err)
 	f->recipe_bytes = row.chunk_bytes;
 	f->recipe_chunks = row.chunks;
 	f->sha_known = row.sha_state_len == SHA256_STREAM_BYTES &&
-		sha256_stream_load(&f->sha, row.sha_state);
+		       sha256_stream_load(&f->sha, row.sha_state);
 	if (row.tail_len > 0) {
 		f->tail = malloc(row.tail_len);
 		if (f->tail == NULL) {

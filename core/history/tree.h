@@ -34,7 +34,8 @@ struct tree_entry {
 	size_t path_len;
 	struct content content;
 	uint32_t mode;    /* as in struct stat */
-	int64_t mtime_ns; /* since 1970; 0: nobody said it, so that equal contents make equal trees */
+	int64_t mtime_ns; /* since 1970; 0: nobody said it, so that equal contents make equal trees
+			   */
 };
 
 struct tree_totals {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The committer turns what workers stored into what clients may rely on.
  *
- * A group is everything that has been handed over when the committer comes round: with a lone client
- * it is one upload and waits for nobody, under load it grows by itself while the group before it is
- * being written.
+ * A group is everything that has been handed over when the committer comes round: with a lone
+ * client it is one upload and waits for nobody, under load it grows by itself while the group
+ * before it is being written.
  *
  * Tickets. A batch has a ticket; a chunk that a batch found claimed by another carries that one's
  * ticket. Every ticket that was drawn is handed over sooner or later, so the committer keeps `low`,
@@ -23,17 +23,18 @@
 #include "log.h"
 #include "recipe.h"
 
-#define GROUP_BYTES	 ((uint64_t)32 << 20) /* without anybody waiting a group goes when it has this */
-#define GROUP_WAIT_NS	 ((uint64_t)100 * 1000000)
-#define CHECKPOINT_NS	 ((uint64_t)1000 * 1000000)
+#define GROUP_BYTES ((uint64_t)32 << 20) /* without anybody waiting a group goes when it has this  \
+					  */
+#define GROUP_WAIT_NS    ((uint64_t)100 * 1000000)
+#define CHECKPOINT_NS    ((uint64_t)1000 * 1000000)
 #define CHECKPOINT_BYTES ((uint64_t)64 << 20)
-#define FAILED_MAX	 256
-#define DROPPED_MAX	 256
+#define FAILED_MAX       256
+#define DROPPED_MAX      256
 
 struct committer {
 	struct ingest *in;
 	/* tickets: a worker has at most one that it has not handed over, so few are ever missing */
-	uint64_t high;		       /* above all that were handed over */
+	uint64_t high;                 /* above all that were handed over */
 	uint64_t missing[WORKERS_MAX]; /* below high, not handed over yet */
 	unsigned missing_count;
 	uint64_t failed[FAILED_MAX]; /* ring */
@@ -43,7 +44,8 @@ struct committer {
 	struct ingest_file *held;
 	/* recipe ids to give out */
 	uint64_t recipe_next, recipe_end;
-	/* recipes of which parts were written and that nothing will ever name: for the next group */
+	/* recipes of which parts were written and that nothing will ever name: for the next group
+	 */
 	uint64_t dropped[DROPPED_MAX];
 	unsigned dropped_count;
 };
@@ -52,11 +54,11 @@ struct committer {
 struct group {
 	struct committer *c;
 	struct batch *batches;
-	struct ingest_rider *riders; /* without a file */
+	struct ingest_rider *riders;   /* without a file */
 	const struct chunk_row **rows; /* sorted */
 	struct chunk_row *row_data;
 	size_t row_count;
-	struct ingest_file *ended; /* merged to the end in this group, or held before */
+	struct ingest_file *ended;    /* merged to the end in this group, or held before */
 	struct ingest_file **touched; /* files that got chunks and go on */
 	size_t touched_count, touched_cap;
 	struct ingest_file **checkpoints; /* of them: to be noted now */
@@ -249,7 +251,8 @@ sync_packs(struct ingest *in, struct batch *batches)
 				struct err err = ERR_INIT;
 				/* the writer says again why it is poisoned */
 				if (pack_writer_sync(p->writer, &err) == RC_OK)
-					err_set(&err, RC_IO, "io-error", "could not store the data");
+					err_set(&err, RC_IO, "io-error",
+						"could not store the data");
 				b->err = err;
 			}
 		}
@@ -298,7 +301,8 @@ merge_chunks(struct ingest_file *f, const struct block_chunk *chunks, uint32_t c
 			recipe_part_begin(&f->x.entries, CHUNKER_ID);
 			recipe_part_add(&f->x.entries, &f->first, f->x.merged_bytes);
 			f->x.entries_chunks = 1;
-			struct recipe_slice first = {.chunk = f->first, .length = f->x.merged_bytes};
+			struct recipe_slice first = {
+				.chunk = f->first, .length = f->x.merged_bytes};
 			recipe_id_add(&f->id, &first);
 		}
 		if (f->chunk_count > 0) {
@@ -414,7 +418,8 @@ collect_rows(struct group *g)
 	size_t n = 0;
 
 	for (struct batch *batch = g->batches; batch != NULL; batch = batch->next)
-		for (struct block *b = batch->blocks; b != NULL && batch->err.rc == RC_OK; b = b->next)
+		for (struct block *b = batch->blocks; b != NULL && batch->err.rc == RC_OK;
+			b = b->next)
 			for (uint32_t i = 0; i < b->chunk_count; i++)
 				n += b->chunks[i].fate == FATE_NEW;
 	if (n == 0)
@@ -426,7 +431,8 @@ collect_rows(struct group *g)
 		return;
 	}
 	for (struct batch *batch = g->batches; batch != NULL; batch = batch->next) {
-		for (struct block *b = batch->blocks; b != NULL && batch->err.rc == RC_OK; b = b->next) {
+		for (struct block *b = batch->blocks; b != NULL && batch->err.rc == RC_OK;
+			b = b->next) {
 			for (uint32_t i = 0; i < b->chunk_count; i++) {
 				const struct block_chunk *c = &b->chunks[i];
 				if (c->fate != FATE_NEW)
@@ -532,8 +538,8 @@ plan_checkpoints(struct group *g)
 		if (f->x.ended || atomic_load(&f->x.failed) != 0 || f->chunk_count < 2)
 			continue;
 		bool due = f->checkpoint != NULL &&
-			(now - f->x.checkpoint_ns >= CHECKPOINT_NS ||
-				f->x.merged_bytes - f->recipe_bytes >= CHECKPOINT_BYTES);
+			   (now - f->x.checkpoint_ns >= CHECKPOINT_NS ||
+				   f->x.merged_bytes - f->recipe_bytes >= CHECKPOINT_BYTES);
 		if (!due && f->x.entries_chunks < RECIPE_PART_CHUNKS)
 			continue;
 		if (!is_settled(g->c, f) || f->x.merged_bytes < f->floor_bytes)
@@ -694,7 +700,8 @@ write_files(struct db_tx *tx, struct group *g, struct err *err)
 	rc = db_file_put(tx, g->files, n, inserted, err);
 	for (size_t i = 0; rc == RC_OK && i < n; i++) {
 		struct ingest_file *f = g->file_of[i];
-		if (!inserted[i]) { /* the content was there already: the recipe is not needed twice */
+		if (!inserted[i]) { /* the content was there already: the recipe is not needed twice
+				     */
 			if (f->recipe_chunks > 0)
 				drop[drop_count++] = f->recipe_id;
 		} else if (f->x.entries_chunks > 0) {
@@ -725,7 +732,8 @@ persist_riders(struct db_tx *tx, struct group *g, struct err *err)
 	for (size_t from = 0, to; rc == RC_OK && from < g->persist_count; from = to) {
 		const struct ingest_rider_ops *ops = g->to_persist[from]->ops;
 		for (to = from + 1;
-			to < g->persist_count && g->to_persist[to]->ops->persist == ops->persist; to++)
+			to < g->persist_count && g->to_persist[to]->ops->persist == ops->persist;
+			to++)
 			;
 		if (ops->persist != NULL)
 			rc = ops->persist(tx, g->to_persist + from, to - from, err);
@@ -759,7 +767,7 @@ static bool
 has_work(const struct group *g)
 {
 	return g->row_count > 0 || g->part_count > 0 || g->file_count > 0 ||
-		g->checkpoint_count > 0 || g->persist_count > 0 || g->c->dropped_count > 0;
+	       g->checkpoint_count > 0 || g->persist_count > 0 || g->c->dropped_count > 0;
 }
 
 /* ---- settling ---- */
@@ -777,8 +785,10 @@ settle_chunks(struct group *g, bool committed)
 				if (c->fate != FATE_NEW)
 					continue;
 				if (durable)
-					bloom_add(in->filter_filling, &c->hash, (uint32_t)b->space->repo_id);
-				known_settle(in->known, b->space->repo_id, &c->hash, batch->ticket, durable);
+					bloom_add(in->filter_filling, &c->hash,
+						(uint32_t)b->space->repo_id);
+				known_settle(in->known, b->space->repo_id, &c->hash, batch->ticket,
+					durable);
 			}
 			for (uint32_t i = 0; durable && i < b->piece_count; i++) {
 				const struct block_piece *p = &b->pieces[i];

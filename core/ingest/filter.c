@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The filter answers "certainly new" without the database. It is filled in the background after
- * start from the keys of table chunk; until then every chunk that is not known is asked for, which is
- * slower and just as right. What is committed meanwhile is added by the committer, so nothing is
+ * start from the keys of table chunk; until then every chunk that is not known is asked for, which
+ * is slower and just as right. What is committed meanwhile is added by the committer, so nothing is
  * missing when the filter is published. */
 #include <stdlib.h>
 #include <time.h>
 
 #include "ingest_internal.h"
 
-#define FILTER_BITS	 12
-#define FILTER_KEYS_MIN	 ((uint64_t)1 << 20)
+#define FILTER_BITS      12
+#define FILTER_KEYS_MIN  ((uint64_t)1 << 20)
 #define FILTER_PAGE_KEYS 20000
 
 static void
@@ -32,7 +32,8 @@ fill(struct ingest *in, struct chunk_key *page)
 		struct err err = ERR_INIT;
 		if (atomic_load(&in->stopping))
 			return false;
-		if (db_chunk_keys(in->options.db, &after, FILTER_PAGE_KEYS, page, &count, &err) != RC_OK) {
+		if (db_chunk_keys(in->options.db, &after, FILTER_PAGE_KEYS, page, &count, &err) !=
+			RC_OK) {
 			nap_ms(in, 1000); /* the database is away: go on where we were */
 			count = FILTER_PAGE_KEYS;
 			continue;

@@ -57,9 +57,9 @@ struct ingest_receipt {
 /* Something that wants to be written in the committer's transaction. */
 struct ingest_rider;
 struct ingest_rider_ops {
-	/* Committer thread, inside the transaction, before COMMIT: all riders of the group with this
-	 * function at once, in the order they were submitted. May run again if the transaction is
-	 * retried. May be NULL. A failure fails the whole group. */
+	/* Committer thread, inside the transaction, before COMMIT: all riders of the group with
+	 * this function at once, in the order they were submitted. May run again if the transaction
+	 * is retried. May be NULL. A failure fails the whole group. */
 	enum rc (*persist)(
 		struct db_tx *tx, struct ingest_rider **riders, size_t count, struct err *err);
 	/* Exactly once; the engine does not touch the rider after it. Committer thread; must not
@@ -76,12 +76,14 @@ struct ingest_rider {
  * leaves it alone until done(). */
 struct ingest_file {
 	struct ingest_rider rider; /* set rider.ops */
-	struct meter *meter;	   /* counted on; outlives the file */
+	struct meter *meter;       /* counted on; outlives the file */
 	/* Committer thread, in a transaction that made more of the recipe durable: note that
-	 * recipe_bytes of the file are in the parts of recipe_id. NULL: the file is not resumable. */
+	 * recipe_bytes of the file are in the parts of recipe_id. NULL: the file is not resumable.
+	 */
 	enum rc (*checkpoint)(struct db_tx *tx, struct ingest_file *f, struct err *err);
-	bool want_sha;	      /* keep a SHA-256 over the whole file */
-	uint64_t floor_bytes; /* no checkpoint before the recipe covers this: what is noted already */
+	bool want_sha;        /* keep a SHA-256 over the whole file */
+	uint64_t floor_bytes; /* no checkpoint before the recipe covers this: what is noted already
+			       */
 
 	/* Results; stable from persist() on. */
 	struct content content;
@@ -90,28 +92,28 @@ struct ingest_file {
 	uint64_t recipe_id;    /* 0: no parts were written */
 	uint64_t recipe_bytes; /* bytes that the written parts cover */
 	uint64_t recipe_chunks;
-	bool partial;	       /* it was suspended: tail follows recipe_bytes, content is not set */
-	uint8_t *tail;	       /* malloc'ed, the owner's after done() */
+	bool partial;  /* it was suspended: tail follows recipe_bytes, content is not set */
+	uint8_t *tail; /* malloc'ed, the owner's after done() */
 	size_t tail_bytes;
 	struct sha256_stream sha; /* if want_sha; final only when the file is whole */
-	bool sha_known;		  /* for ingest_continue: sha covers all that came before */
+	bool sha_known;           /* for ingest_continue: sha covers all that came before */
 	struct sha256_stream id;  /* running recipe id over recipe_chunks entries */
-	struct sha256 first;	  /* hash of the first chunk, if there is one */
+	struct sha256 first;      /* hash of the first chunk, if there is one */
 
 	/* The engine's own. */
 	struct {
 		const struct ingest_space *space;
-		uint64_t pieces_out;	 /* writer thread: sequence of the next piece */
-		uint64_t pieces_in;	 /* committer: pieces merged */
+		uint64_t pieces_out;       /* writer thread: sequence of the next piece */
+		uint64_t pieces_in;        /* committer: pieces merged */
 		uint64_t dep_min, dep_max; /* committer: tickets leaned on */
-		_Atomic int failed;	 /* enum rc of the first failure */
-		struct err err;		 /* set by the committer before failed */
-		struct buf entries;	 /* committer: recipe entries not yet in a part */
-		uint64_t entries_start;	 /* byte offset in the file where they begin */
+		_Atomic int failed;        /* enum rc of the first failure */
+		struct err err;            /* set by the committer before failed */
+		struct buf entries;        /* committer: recipe entries not yet in a part */
+		uint64_t entries_start;    /* byte offset in the file where they begin */
 		uint64_t entries_chunks;
-		uint64_t merged_bytes;	 /* bytes of all pieces merged in order */
+		uint64_t merged_bytes;     /* bytes of all pieces merged in order */
 		struct block_piece *early; /* pieces that came before their turn */
-		uint64_t checkpoint_ns;	 /* when the last checkpoint was */
+		uint64_t checkpoint_ns;    /* when the last checkpoint was */
 		bool ended;
 		bool touched; /* in the group's list */
 		bool aborted;
@@ -120,17 +122,18 @@ struct ingest_file {
 };
 
 #define INGEST_WORKERS_MAX 64
+#define INGEST_LEVEL_RAW   (-100) /* below every level of zstd that is of use: not compressed */
 
 struct ingest_options {
 	struct db *db;
 	struct pack_dir *packs;
 	unsigned workers;
-	size_t slab_bytes;     /* budget of upload memory */
-	size_t known_bytes;    /* cache of known chunk hashes */
+	size_t slab_bytes;  /* budget of upload memory */
+	size_t known_bytes; /* cache of known chunk hashes */
 	size_t filter_bytes_max;
-	uint64_t pack_bytes;   /* size at which a pack is sealed */
+	uint64_t pack_bytes; /* size at which a pack is sealed */
 	bool pack_direct;
-	int level;	       /* zstd level when idle */
+	int level; /* zstd level when idle */
 };
 
 /* Start the engine: threads run when it returns. */
@@ -150,12 +153,14 @@ void ingest_writer_close(struct ingest_writer *w);
 /* Begin a file. expected_bytes sizes the buffers; UINT64_MAX: unknown. */
 void ingest_begin(struct ingest_writer *w, struct ingest_file *f, uint64_t expected_bytes);
 /* Go on with a file that was suspended: recipe_id, recipe_bytes, recipe_chunks, id and (if
- * want_sha) sha are set in f, first if recipe_chunks > 0; the tail is written by the caller with ingest_write_tail. */
+ * want_sha) sha are set in f, first if recipe_chunks > 0; the tail is written by the caller with
+ * ingest_write_tail. */
 void ingest_continue(struct ingest_writer *w, struct ingest_file *f, uint64_t expected_bytes);
 /* Take up to len bytes, copied before it returns. Fewer than len: no memory now, wake will be
  * called. Never blocks. Bytes of a failed file are taken and dropped: ask ingest_failed. */
 size_t ingest_write(struct ingest_writer *w, const uint8_t *data, size_t len);
-/* Bytes that were counted before (a resumed tail): neither metered as received nor hashed into sha. */
+/* Bytes that were counted before (a resumed tail): neither metered as received nor hashed into sha.
+ */
 size_t ingest_write_tail(struct ingest_writer *w, const uint8_t *data, size_t len);
 /* The file of the writer has failed (database away, disk full): err says how. */
 bool ingest_failed(struct ingest_writer *w, struct err *err);
@@ -171,27 +176,28 @@ void ingest_flush(struct ingest_writer *w);
 /* Write a rider in the next transaction. Any thread. */
 void ingest_submit(struct ingest *in, struct ingest_rider *rider);
 
-/* Chunks did not verify and their rows were marked: forget all that is known, so that the database is
- * asked again. */
+/* Chunks did not verify and their rows were marked: forget all that is known, so that the database
+ * is asked again. */
 void ingest_forget(struct ingest *in);
 
 /* ---- looking ---- */
 
 struct ingest_stats {
 	size_t slab_used_bytes, slab_peak_bytes, slab_max_bytes, slab_waiting;
-	size_t queue_len;      /* blocks waiting for a worker */
-	size_t commit_queue;   /* batches waiting for the committer */
+	size_t queue_len;    /* blocks waiting for a worker */
+	size_t commit_queue; /* batches waiting for the committer */
 	size_t pending_chunks;
 	uint64_t groups, group_files, group_chunks;
 	uint64_t filter_negative, known_hits, sql_lookups, sql_hits;
 	uint64_t frames_raw, frames_zstd;
 	uint64_t busy_ns[METER_STAGES]; /* of the whole engine */
 	uint64_t received_bytes, new_bytes, stored_bytes, durable_bytes;
-	int level; /* the compression level the pressure allows now */
+	int level; /* the compression level the pressure allows now, or INGEST_LEVEL_RAW */
 	bool filter_ready;
 };
 void ingest_stats(struct ingest *in, struct ingest_stats *out);
-/* Bytes in the packs of a repository that are still open: the database learns them when one is sealed. */
+/* Bytes in the packs of a repository that are still open: the database learns them when one is
+ * sealed. */
 uint64_t ingest_open_bytes(struct ingest *in, uint64_t repo_id);
 
 #endif

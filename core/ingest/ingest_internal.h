@@ -15,16 +15,17 @@
 #include "ring.h"
 #include "slab.h"
 
-#define BLOCK_CHUNKS_MAX  4096
-#define BLOCK_PIECES_MAX  2048
-#define WORKERS_MAX	  INGEST_WORKERS_MAX
-#define WORKER_PACKS_MAX  8
-#define BATCH_BLOCKS_MAX  64
-#define BATCH_PACKS_MAX	  (2 * BATCH_BLOCKS_MAX)
-#define BATCH_BYTES_MAX	  ((size_t)4 << 20)
-#define FRAME_BYTES	  ((size_t)256 << 10) /* raw bytes of a frame: it ends with the chunk that reaches this */
-#define FRAME_CHUNKS_MAX  1024
-#define COMMIT_QUEUE_MAX  64 /* batches; then workers wait, slabs run out, clients are held back */
+#define BLOCK_CHUNKS_MAX 4096
+#define BLOCK_PIECES_MAX 2048
+#define WORKERS_MAX      INGEST_WORKERS_MAX
+#define WORKER_PACKS_MAX 8
+#define BATCH_BLOCKS_MAX 64
+#define BATCH_PACKS_MAX  (2 * BATCH_BLOCKS_MAX)
+#define BATCH_BYTES_MAX  ((size_t)4 << 20)
+#define FRAME_BYTES                                                                                \
+	((size_t)256 << 10) /* raw bytes of a frame: it ends with the chunk that reaches this */
+#define FRAME_CHUNKS_MAX   1024
+#define COMMIT_QUEUE_MAX   64 /* batches; then workers wait, slabs run out, clients are held back */
 #define RECIPE_PART_CHUNKS 4096
 
 /* A chunk's way through a worker. */
@@ -40,7 +41,7 @@ struct block_chunk {
 	uint32_t offset; /* in the slab */
 	uint32_t length;
 	uint8_t fate;
-	uint64_t ticket; /* FATE_PENDING: whose claim */
+	uint64_t ticket;  /* FATE_PENDING: whose claim */
 	uint64_t pack_id; /* FATE_NEW, once stored */
 	uint64_t frame_offset;
 	uint64_t frame_bytes;
@@ -48,8 +49,8 @@ struct block_chunk {
 };
 
 enum piece_end {
-	PIECE_MORE,	/* the file goes on */
-	PIECE_WHOLE,	/* last piece of a whole file */
+	PIECE_MORE,  /* the file goes on */
+	PIECE_WHOLE, /* last piece of a whole file */
 	PIECE_SUSPENDED,
 	PIECE_ABORTED,
 };
@@ -85,9 +86,9 @@ struct block {
 /* A pack that a worker appends to. Counted: the worker that has it open, and each batch whose
  * frames it holds until that batch is settled. Sealed when the last one lets go. */
 struct open_pack {
-	struct open_pack *next;		   /* sealer's list */
-	struct open_pack *newer, *older;   /* all that are open, guarded by seal_mtx */
-	_Atomic uint64_t bytes;		   /* appended so far */
+	struct open_pack *next;          /* sealer's list */
+	struct open_pack *newer, *older; /* all that are open, guarded by seal_mtx */
+	_Atomic uint64_t bytes;          /* appended so far */
 	struct pack_writer *writer;
 	const struct ingest_space *space;
 	uint64_t id;
@@ -114,7 +115,7 @@ struct worker {
 	struct open_pack *packs[WORKER_PACKS_MAX];
 	unsigned pack_count;
 	struct codec *codec;
-	uint8_t *frame_raw;  /* gathers chunks that do not lie side by side */
+	uint8_t *frame_raw; /* gathers chunks that do not lie side by side */
 	uint8_t *frame_out;
 	size_t frame_out_cap;
 };
@@ -130,7 +131,7 @@ struct ingest {
 
 	_Atomic uint64_t next_ticket;
 	_Atomic(struct bloom *) filter; /* NULL until it has been filled from the database */
-	struct bloom *filter_filling;	/* additions go here as well from the start */
+	struct bloom *filter_filling;   /* additions go here as well from the start */
 	atomic_bool filter_ready;
 
 	/* worker -> committer */
@@ -139,9 +140,9 @@ struct ingest {
 	pthread_cond_t commit_room;
 	struct batch *batches, **batches_end;
 	unsigned batch_count;
-	uint64_t commit_bytes;	/* of the batches that wait */
+	uint64_t commit_bytes;    /* of the batches that wait */
 	uint64_t commit_first_ns; /* since when they wait */
-	bool commit_urgent;	/* somebody waits for an answer */
+	bool commit_urgent;       /* somebody waits for an answer */
 	struct ingest_rider *riders, **riders_end;
 	bool commit_stop;
 	pthread_t committer;

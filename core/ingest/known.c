@@ -8,8 +8,8 @@
 
 #include "buf.h"
 
-#define SHARDS	64
-#define WAYS	4
+#define SHARDS  64
+#define WAYS    4
 #define BUCKETS 1024 /* of claims, a shard; chains stay short up to some 100,000 claims in all */
 
 struct claim {
@@ -29,7 +29,7 @@ struct shard {
 	pthread_mutex_t mtx;
 	struct claim *buckets[BUCKETS];
 	struct slot *slots; /* set_count sets of WAYS */
-	uint8_t *hands;	    /* a set's next victim */
+	uint8_t *hands;     /* a set's next victim */
 };
 
 struct known {
@@ -180,8 +180,8 @@ known_claim(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64
 }
 
 void
-known_settle(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t ticket,
-	int durable)
+known_settle(
+	struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t ticket, int durable)
 {
 	uint64_t h = mix(repo_id, hash);
 	struct shard *s = shard_of(k, h);

@@ -17,10 +17,10 @@
  * Threads: any; sharded locks, held for memory accesses only. */
 
 enum known_answer {
-	KNOWN_NO,	/* not here: may still be in the database */
-	KNOWN_PENDING,	/* claimed under a ticket that has not been settled */
-	KNOWN_DURABLE,	/* its row is committed */
-	KNOWN_CLAIMED,	/* known_claim only: it is yours to store now */
+	KNOWN_NO,      /* not here: may still be in the database */
+	KNOWN_PENDING, /* claimed under a ticket that has not been settled */
+	KNOWN_DURABLE, /* its row is committed */
+	KNOWN_CLAIMED, /* known_claim only: it is yours to store now */
 };
 
 struct known;
@@ -37,12 +37,12 @@ enum known_answer known_peek(
 enum known_answer known_claim(struct known *k, uint64_t repo_id, const struct sha256 *hash,
 	uint64_t my_ticket, uint64_t *ticket);
 /* End the claim of ticket, if it is still there: durable says whether the row is committed now. */
-void known_settle(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t ticket,
-	int durable);
+void known_settle(
+	struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t ticket, int durable);
 /* Another number whenever something was forgotten. */
 uint64_t known_epoch(struct known *k);
-/* The database has it; it was asked when known_epoch was epoch. Does nothing if that is another now:
- * the answer may be older than what was forgotten. */
+/* The database has it; it was asked when known_epoch was epoch. Does nothing if that is another
+ * now: the answer may be older than what was forgotten. */
 void known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t epoch);
 /* Its row is gone or marked bad. */
 void known_forget(struct known *k, uint64_t repo_id, const struct sha256 *hash);

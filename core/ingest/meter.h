@@ -28,7 +28,8 @@ struct meter {
 	_Atomic uint64_t hashed_bytes;
 	_Atomic uint64_t dedup_bytes;
 	_Atomic uint64_t new_bytes;
-	_Atomic uint64_t stored_bytes; /* what the new bytes take in packs, frame headers included */
+	_Atomic uint64_t
+		stored_bytes; /* what the new bytes take in packs, frame headers included */
 	_Atomic uint64_t durable_bytes;
 	_Atomic uint64_t chunks;
 	_Atomic uint64_t new_chunks;

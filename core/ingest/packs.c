@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each worker appends to packs of its own, so appends need no lock; the committer only syncs. A pack
- * is sealed by the sealer when its worker and every batch in flight have let go of it. */
+/* Each worker appends to packs of its own, so appends need no lock; the committer only syncs. A
+ * pack is sealed by the sealer when its worker and every batch in flight have let go of it. */
 #include <stdlib.h>
 
 #include "clock.h"
@@ -67,8 +67,8 @@ packs_close_idle(struct worker *w, uint64_t idle_ns)
 }
 
 static enum rc
-open_pack(struct worker *w, const struct ingest_space *space, struct open_pack **out,
-	struct err *err)
+open_pack(
+	struct worker *w, const struct ingest_space *space, struct open_pack **out, struct err *err)
 {
 	struct open_pack *p = calloc(1, sizeof *p);
 

@@ -41,7 +41,8 @@ recipe_part_open(struct recipe_part_reader *r, const uint8_t *data, size_t len, 
 	if (!cur_ok(&r->cur) || version != RECIPE_VERSION || hash != RECIPE_HASH_SHA256 ||
 		(flags & ~RECIPE_FLAG_SLICES) != 0) {
 		err_set(err, RC_CORRUPT, "corrupt-data", "a file's recipe is damaged");
-		return err_detail(err, "recipe part header: version %u hash %u flags %u", version, hash, flags);
+		return err_detail(err, "recipe part header: version %u hash %u flags %u", version,
+			hash, flags);
 	}
 	r->slices = (flags & RECIPE_FLAG_SLICES) != 0;
 	return RC_OK;

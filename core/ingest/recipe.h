@@ -20,7 +20,7 @@
  * Without bit 0 every slice is a whole chunk. The recipe id is the SHA-256 over hash[32], u64
  * offset, u64 length (little-endian) of every slice in order, whatever the parts are. */
 
-#define RECIPE_VERSION	    1
+#define RECIPE_VERSION      1
 #define RECIPE_HASH_SHA256  1
 #define RECIPE_FLAG_SLICES  1
 #define RECIPE_HEADER_BYTES 4
@@ -45,7 +45,6 @@ struct recipe_part_reader {
 };
 enum rc recipe_part_open(
 	struct recipe_part_reader *r, const uint8_t *data, size_t len, struct err *err);
-bool recipe_part_next(
-	struct recipe_part_reader *r, struct recipe_slice *slice, struct err *err);
+bool recipe_part_next(struct recipe_part_reader *r, struct recipe_slice *slice, struct err *err);
 
 #endif

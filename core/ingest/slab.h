@@ -25,8 +25,8 @@ struct slab_pool;
 
 struct slab {
 	uint8_t *data;
-	size_t bytes;	   /* capacity */
-	int loose;	   /* outside the budget: freed when given back */
+	size_t bytes;      /* capacity */
+	int loose;         /* outside the budget: freed when given back */
 	struct slab *next; /* the pool's */
 };
 

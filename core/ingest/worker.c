@@ -164,12 +164,14 @@ level_by_pressure(struct ingest *in)
 	size_t max = slab_bytes_max(in->slabs);
 	int level = in->options.level;
 
-	if (used * 4 > max * 3)
-		level = level < -5 ? level : -5;
+	if (used * 8 > max * 7)
+		level = INGEST_LEVEL_RAW;
+	else if (used * 4 > max * 3)
+		level = -7;
 	else if (used * 2 > max)
-		level = level < -3 ? level : -3;
+		level = -5;
 	else if (used * 4 > max)
-		level = level < -1 ? level : -1;
+		level = -1;
 	atomic_store_explicit(&in->level_now, level, memory_order_relaxed);
 	return level;
 }
@@ -207,9 +209,10 @@ store_run(struct worker *w, struct batch *batch, const struct ingest_space *spac
 	const uint8_t *raw = run_bytes(w, r);
 	size_t packed = 0;
 
-	if (codec_probe_compressible(raw, r->bytes))
-		packed = codec_compress(w->codec, level_by_pressure(in), raw, r->bytes,
-			w->frame_out, w->frame_out_cap);
+	int level = level_by_pressure(in);
+	if (level != INGEST_LEVEL_RAW && codec_probe_compressible(raw, r->bytes))
+		packed = codec_compress(
+			w->codec, level, raw, r->bytes, w->frame_out, w->frame_out_cap);
 	uint64_t t1 = clock_mono_ns();
 	atomic_fetch_add_explicit(
 		packed > 0 ? &in->frames_zstd : &in->frames_raw, 1, memory_order_relaxed);
@@ -317,7 +320,8 @@ store_new(struct worker *w, struct batch *batch, struct block *const *blocks, si
 
 /* What each piece cost and leans on. */
 static void
-account(struct worker *w, const struct batch *batch, struct block *b, uint64_t hash_ns, uint64_t lookup_ns, size_t all_bytes)
+account(struct worker *w, const struct batch *batch, struct block *b, uint64_t hash_ns,
+	uint64_t lookup_ns, size_t all_bytes)
 {
 	for (uint32_t p = 0; p < b->piece_count; p++) {
 		struct block_piece *piece = &b->pieces[p];

@@ -22,15 +22,15 @@ struct ingest_writer {
 
 	struct ingest_file *file;
 	uint64_t expected_bytes; /* of the file; UINT64_MAX: unknown */
-	uint64_t written_bytes;	 /* of the file */
-	uint64_t receive_ns;	 /* of the file, not yet in its receipt */
+	uint64_t written_bytes;  /* of the file */
+	uint64_t receive_ns;     /* of the file, not yet in its receipt */
 	struct block *block;
 	bool in_piece; /* the block's last piece is the file's */
 	size_t fill;   /* bytes in the slab */
 	size_t cut;    /* where the uncut bytes begin */
 	size_t want_bytes;
 	uint64_t slab_ns; /* when the slab was taken */
-	uint8_t *tail; /* uncut bytes between two slabs */
+	uint8_t *tail;    /* uncut bytes between two slabs */
 	size_t tail_bytes;
 	size_t tail_cap;
 };
@@ -58,8 +58,8 @@ fail_nomem(struct ingest_writer *w)
 static void
 on_slab(struct slab_waiter *waiter)
 {
-	struct ingest_writer *w = (struct ingest_writer *)((char *)waiter -
-		offsetof(struct ingest_writer, waiter));
+	struct ingest_writer *w =
+		(struct ingest_writer *)((char *)waiter - offsetof(struct ingest_writer, waiter));
 
 	w->wake(w->wake_arg);
 }
@@ -166,8 +166,8 @@ static void
 save_tail(struct ingest_writer *w)
 {
 	size_t rest = w->fill - w->cut;
-	size_t cap = w->space->chunker.max > SLAB_SMALL_BYTES ? w->space->chunker.max
-							      : SLAB_SMALL_BYTES;
+	size_t cap =
+		w->space->chunker.max > SLAB_SMALL_BYTES ? w->space->chunker.max : SLAB_SMALL_BYTES;
 
 	w->tail_bytes = 0;
 	if (rest == 0)
@@ -232,9 +232,9 @@ have_room(struct ingest_writer *w)
 {
 	struct block *b = w->block;
 
-	if (b != NULL &&
-		((b->slab != NULL && w->fill == b->slab->bytes) ||
-			b->chunk_count == BLOCK_CHUNKS_MAX || b->piece_count >= BLOCK_PIECES_MAX - 1)) {
+	if (b != NULL && ((b->slab != NULL && w->fill == b->slab->bytes) ||
+				 b->chunk_count == BLOCK_CHUNKS_MAX ||
+				 b->piece_count >= BLOCK_PIECES_MAX - 1)) {
 		release_block(w);
 		grow_want(w);
 		b = NULL;
@@ -243,8 +243,8 @@ have_room(struct ingest_writer *w)
 		return true;
 	/* more may come than was expected */
 	uint64_t left = w->expected_bytes == UINT64_MAX || w->expected_bytes <= w->written_bytes
-		? SLAB_SMALL_BYTES
-		: w->expected_bytes - w->written_bytes;
+				? SLAB_SMALL_BYTES
+				: w->expected_bytes - w->written_bytes;
 	size_t need = w->tail_bytes + (size_t)(left < SLAB_SMALL_BYTES ? left : SLAB_SMALL_BYTES);
 	if (need > SLAB_SMALL_BYTES)
 		need = SLAB_MEDIUM_BYTES;

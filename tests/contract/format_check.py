@@ -398,6 +398,10 @@ def read_stage_batch(data):
     need(c.take(1) == b"\1", "stage batch: version")
     while not c.done():
         record = c.take(1)[0]
+        if record == 3:
+            for _ in range(c.varint(False)):
+                c.varint(False)
+            continue
         path = c.take(c.varint(False))
         need(record in (1, 2) and 1 <= len(path) <= 1024, "stage batch: record")
         if record == 2:

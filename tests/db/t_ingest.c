@@ -302,7 +302,8 @@ static void
 test_suspend_and_resume(void **state)
 {
 	(void)state;
-	static const size_t cuts[] = {0, 1, 1000, 43712, 87360, 87361, 100000, 1234567, 2999999, 3000000};
+	static const size_t cuts[] = {
+		0, 1, 1000, 43712, 87360, 87361, 100000, 1234567, 2999999, 3000000};
 	struct repo *r = make_repo("resume");
 	struct stage *s = make_stage(r, "s");
 	struct err err = ERR_INIT;
@@ -347,7 +348,8 @@ test_suspend_and_resume(void **state)
 		assert_true(content_equal(&whole, &c->put.file.content));
 		client_close(c);
 		err_clear(&err);
-		assert_int_equal(stage_upload_offset(s, path, strlen(path), &offset, &total, &err), RC_NOT_FOUND);
+		assert_int_equal(stage_upload_offset(s, path, strlen(path), &offset, &total, &err),
+			RC_NOT_FOUND);
 		err_clear(&err);
 	}
 	assert_int_equal(count("SELECT count(*) FROM upload"), 0);
@@ -423,8 +425,12 @@ test_commit_merge_and_replace(void **state)
 	s = make_stage(r, "four");
 	put_bytes(s, "only/x", (const uint8_t *)"5", 1, NULL, NULL);
 	struct commit_refusal refusal;
-	struct commit_request q = {
-		.stage = s, .ref = "main", .author = "", .message = "", .metadata = "{}", .receipt = "{}"};
+	struct commit_request q = {.stage = s,
+		.ref = "main",
+		.author = "",
+		.message = "",
+		.metadata = "{}",
+		.receipt = "{}"};
 	assert_int_equal(commit_make(&history, &q, &c, &refusal, &err), RC_CONFLICT);
 	assert_string_equal(err.kind, "path-conflict");
 	assert_string_equal(refusal.paths[0], "only");

@@ -168,7 +168,7 @@ for folder in $LAYERS bench tests; do
 	(emit "$folder") >"$wanted" # a subshell: emit uses names of ours
 	inc=$folder/Makefile.inc
 	if [ "${1:-}" = --fix ]; then
-		cmp -s "$wanted" "$inc" || cp "$wanted" "$inc"
+		cmp -s "$wanted" "$inc" || cat "$wanted" >"$inc"
 		continue
 	fi
 	if [ ! -f "$inc" ]; then

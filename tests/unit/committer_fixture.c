@@ -163,6 +163,14 @@ sim_has_chunk(uint64_t id)
 	return sim.now.has_chunk[id];
 }
 
+bool
+sim_filter_has(uint64_t id)
+{
+	struct sha256 h = hash_of(id);
+
+	return bloom_may_have(sim.in.filter_filling, &h, REPO);
+}
+
 /* ---- the database ---- */
 
 static bool
@@ -192,17 +200,28 @@ is_failed(uint64_t ticket)
 	return false;
 }
 
+static void
+copy_tables(struct tables *to, const struct tables *from)
+{
+	memcpy(to->has_chunk, from->has_chunk, sizeof to->has_chunk);
+	memcpy(to->parts, from->parts, from->part_count * sizeof *to->parts);
+	to->part_count = from->part_count;
+	/* nothing is ever taken out of these */
+	to->file_count = from->file_count;
+	to->persisted_count = from->persisted_count;
+}
+
 static enum rc
 roll_back(enum rc rc)
 {
-	sim.now = sim.before;
+	copy_tables(&sim.now, &sim.before);
 	return rc;
 }
 
 static enum rc
 run_once(db_tx_fn *fn, void *arg, struct err *err)
 {
-	sim.before = sim.now;
+	copy_tables(&sim.before, &sim.now);
 	sim.saving_count = 0;
 	sim.is_broken = false;
 	sim.statements_left = 1 + (int)(sim.clock_ns % LAST_BREAK);
@@ -419,6 +438,17 @@ sim_part_count(void)
 	return sim.now.part_count;
 }
 
+uint64_t
+sim_part_recipe(size_t i, bool *is_named)
+{
+	uint64_t id = sim.now.parts[i].recipe_id;
+
+	*is_named = false;
+	for (size_t k = 0; k < sim.now.file_count; k++)
+		*is_named = *is_named || sim.now.files[k].recipe_id == id;
+	return id;
+}
+
 size_t
 sim_file_rows(void)
 {
@@ -534,6 +564,17 @@ sim_persisted(uint64_t *numbers, size_t max)
 	for (size_t i = 0; i < sim.now.persisted_count && n < max; i++)
 		if (!sim.now.persisted[i].is_file)
 			numbers[n++] = sim.now.persisted[i].number;
+	return n;
+}
+
+size_t
+sim_persisted_files(uint64_t *serials, size_t max)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < sim.now.persisted_count && n < max; i++)
+		if (sim.now.persisted[i].is_file)
+			serials[n++] = sim.now.persisted[i].serial;
 	return n;
 }
 

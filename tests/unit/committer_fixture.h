@@ -95,11 +95,17 @@ void sim_clock_add(uint64_t ns);
 
 /* What is in the tables. */
 bool sim_has_chunk(uint64_t id);
+/* The filter of known chunks would let somebody ask for it. */
+bool sim_filter_has(uint64_t id);
 size_t sim_part_count(void);
 size_t sim_parts_of(uint64_t recipe_id);
+/* The recipe of the i-th part, and whether a file row names it. */
+uint64_t sim_part_recipe(size_t i, bool *is_named);
 size_t sim_file_rows(void);
 /* Numbers of the riders that persisted, in order, up to max; how many. */
 size_t sim_persisted(uint64_t *numbers, size_t max);
+/* Serials of the files that persisted, in order. */
+size_t sim_persisted_files(uint64_t *serials, size_t max);
 /* Of that file, how often. */
 size_t sim_persisted_file(const struct sim_file *f);
 uint64_t sim_chunk_bytes(uint64_t id);

@@ -93,6 +93,9 @@ more_chunks_are_a_recipe(void **state)
 		assert_ok(&f[i]);
 	assert_int_equal(sim_file_rows(), 3);
 	assert_int_equal(sim_part_count(), 3);
+	/* who asks the filter is sent to the database */
+	for (uint64_t i = 0; i < 300; i++)
+		assert_true(sim_filter_has(i) || !sim_has_chunk(i));
 }
 
 /* Twice in one group, and again in the next. */
@@ -244,7 +247,7 @@ a_failed_batch_fails_who_leaned_on_it(void **state)
 static void
 failures_are_not_forgotten(void **state)
 {
-	struct sim_file bad, slow, others[400];
+	struct sim_file bad, slow, others[700];
 	(void)state;
 
 	make(&bad, 10, 3);
@@ -258,11 +261,11 @@ failures_are_not_forgotten(void **state)
 	sim_commit(SIM_TX_OK);
 	assert_failed(&bad, RC_FULL);
 	assert_false(sim_has_chunk(12));
-	for (size_t i = 0; i < 400; i++) {
+	for (size_t i = 0; i < 700; i++) {
 		make(&others[i], 500, 1);
 		b = sim_batch();
 		sim_piece(b, &others[i], 1, PIECE_WHOLE);
-		sim_fail(b, true);
+		sim_fail(b, i % 2);
 		sim_push(b);
 		sim_commit(SIM_TX_OK);
 	}
@@ -396,6 +399,33 @@ riders_keep_their_order(void **state)
 		assert_ok(&f[i]);
 }
 
+/* Of two that put the same path the one that ended last has the last word, also if one was held. */
+static void
+files_persist_in_the_order_they_ended(void **state)
+{
+	struct sim_file first, f[6];
+	uint64_t serials[8];
+	(void)state;
+
+	make(&first, 10, 3);
+	struct batch *a = sim_batch();
+	sim_piece(a, &first, 3, PIECE_WHOLE);
+	for (size_t i = 0; i < 6; i++) {
+		make(&f[i], i < 3 ? 12 : 50, 1 + i);
+		sim_push_whole(&f[i]);
+		if (i == 3)
+			sim_commit(SIM_TX_OK);
+	}
+	sim_push(a);
+	sim_commit(SIM_TX_OK);
+	/* f[3] leaned on nobody */
+	static const int order[] = {3, 0, 1, 2, 4, 5};
+	assert_int_equal(sim_persisted_files(serials, 8), 7);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(serials[i], f[order[i]].serial);
+	assert_int_equal(serials[6], first.serial);
+}
+
 static void
 riders_need_no_files(void **state)
 {
@@ -494,6 +524,34 @@ checkpoints_follow_the_upload(void **state)
 	sim_commit(SIM_TX_OK);
 	assert_ok(&f);
 	assert_int_equal(sim_part_count(), 4);
+}
+
+/* An upload that goes on has a tail that is not in its recipe: a checkpoint that covers less than what
+ * is noted already would take it back. */
+static void
+a_checkpoint_never_goes_back(void **state)
+{
+	struct sim_file half, rest;
+	(void)state;
+
+	make(&half, 10, 20);
+	struct batch *b = sim_batch();
+	sim_piece(b, &half, 8, PIECE_SUSPENDED);
+	sim_push(b);
+	sim_commit(SIM_TX_OK);
+	sim_file_resume(&rest, &half);
+	rest.file.floor_bytes = rest.file.recipe_bytes + 3 * sim_chunk_bytes(18);
+	for (int i = 0; i < 5; i++) {
+		b = sim_batch();
+		sim_piece(b, &rest, 1, PIECE_MORE);
+		sim_push(b);
+		sim_clock_add(2 * SECOND_NS);
+		sim_commit(SIM_TX_OK);
+		assert_int_equal(rest.saved.chunks, i < 2 ? 0 : 9 + i);
+	}
+	sim_push_whole(&rest);
+	sim_commit(SIM_TX_OK);
+	assert_ok(&rest);
 }
 
 /* What was sound at a checkpoint is not asked again. It leans on two others, far apart: without the
@@ -706,10 +764,12 @@ main(void)
 		TEST(a_failed_transaction_fails_all_in_it),
 		TEST(a_repeated_transaction_is_one),
 		TEST(riders_keep_their_order),
+		TEST(files_persist_in_the_order_they_ended),
 		TEST(riders_need_no_files),
 		TEST(a_suspended_file_can_go_on),
 		TEST(a_duplicate_drops_its_parts),
 		TEST(checkpoints_follow_the_upload),
+		TEST(a_checkpoint_never_goes_back),
 		TEST(a_checkpoint_ends_leaning),
 		TEST(a_checkpoint_finds_the_failure),
 		TEST(no_parts_are_left_behind),

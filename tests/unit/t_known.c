@@ -173,6 +173,31 @@ an_old_answer_is_not_learnt(void **state)
 	known_learn(k, 1, &h, epoch);
 	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_DURABLE);
 	assert_int_equal(peek(k, 1, &other, &ticket), KNOWN_DURABLE);
+	known_forget_all(k);
+	known_learn(k, 1, &h, epoch);
+	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_NO);
+	known_free(k);
+}
+
+static void
+all_is_forgotten_but_claims(void **state)
+{
+	struct known *k = make(0);
+	uint64_t ticket;
+	(void)state;
+
+	for (uint64_t i = 0; i < 300; i++) {
+		struct sha256 h = hash_of(i);
+		if (i % 3 == 0)
+			assert_int_equal(claim(k, 1, &h, i, &ticket), KNOWN_CLAIMED);
+		else
+			learn(k, 1 + i % 3, &h);
+	}
+	known_forget_all(k);
+	for (uint64_t i = 0; i < 300; i++) {
+		struct sha256 h = hash_of(i);
+		assert_int_equal(peek(k, 1 + i % 3, &h, &ticket), i % 3 ? KNOWN_NO : KNOWN_PENDING);
+	}
 	known_free(k);
 }
 
@@ -456,6 +481,7 @@ main(void)
 		cmocka_unit_test(only_its_ticket_ends_a_claim),
 		cmocka_unit_test(learnt_and_forgotten),
 		cmocka_unit_test(an_old_answer_is_not_learnt),
+		cmocka_unit_test(all_is_forgotten_but_claims),
 		cmocka_unit_test(the_whole_hash_counts),
 		cmocka_unit_test(claims_are_never_forgotten),
 		cmocka_unit_test(the_cache_is_bounded),

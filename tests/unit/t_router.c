@@ -197,8 +197,15 @@ test_bad_query(void **state)
 		assert_string_equal(err.kind, "invalid-query");
 	}
 	find(METHOD_GET, "/v1/repos?colour=1");
+	assert_string_equal(route.field, "colour");
 	assert_non_null(strstr(err.text, "\"colour\""));
 	assert_non_null(strstr(err.text, "limit, cursor"));
+	find(METHOD_GET, "/v1/repos?limit=1&limit=2");
+	assert_string_equal(route.field, "limit");
+	find(METHOD_GET, "/v1/repos?cursor=%00");
+	assert_string_equal(route.field, "cursor");
+	find(METHOD_GET, "/v1/repos/%zz");
+	assert_string_equal(route.field, "");
 	assert_int_equal(find(METHOD_GET, "/v1/repos/r?x=1"), RC_INVALID);
 	assert_non_null(strstr(err.text, "none"));
 }

@@ -388,6 +388,32 @@ who_leaves_hands_on_its_turn(void **state)
 	done(pool);
 }
 
+/* What was promised and is not wanted any more, all or some of it, is for the next in line. */
+static void
+a_promise_not_used_is_handed_on(void **state)
+{
+	struct slab_pool *pool = make(POOL_BYTES);
+	struct slab *slabs[SMALLS], *got;
+	(void)state;
+
+	for (int all = 0; all < 2; all++) {
+		struct waiter a = {.w.fn = count_call}, b = {.w.fn = count_call};
+		take_small(pool, slabs, SMALLS);
+		slab_wait(pool, SLAB_MEDIUM_BYTES, &a.w);
+		slab_wait(pool, SLAB_SMALL_BYTES, &b.w);
+		give_all(pool, slabs, 4);
+		assert_true(a.calls == 1 && b.calls == 0);
+		got = slab_take(pool, all ? SLAB_LARGE_BYTES : 1, 1, &a.w);
+		assert_int_equal(got == NULL, all);
+		assert_true(a.calls == 1 && b.calls == 1);
+		slab_unwait(pool, &b.w);
+		if (got != NULL)
+			slab_give(pool, got);
+		give_all(pool, slabs + 4, SMALLS - 4);
+	}
+	done(pool);
+}
+
 /* The system has no memory though the budget has: nobody may wait for ever because of it. */
 static void
 a_refused_mapping_is_no_loss(void **state)
@@ -619,6 +645,7 @@ main(void)
 		cmocka_unit_test(the_first_in_line_is_served_first),
 		cmocka_unit_test(what_comes_back_serves_many),
 		cmocka_unit_test(who_leaves_hands_on_its_turn),
+		cmocka_unit_test(a_promise_not_used_is_handed_on),
 		cmocka_unit_test(a_refused_mapping_is_no_loss),
 		cmocka_unit_test(unwait_waits_for_the_call),
 		cmocka_unit_test(no_wakeup_is_lost),

@@ -158,8 +158,10 @@ every_path_length(void **state)
 static void
 the_bytes_are_these(void **state)
 {
+	const struct stage_cost cost = {{1, 2, 3, 4, 5, 6, 128}};
 	uint8_t wanted[] = {1, 1, 3, 'a', '/', 'b', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x02, 0xa4, 0x03, 0x03, 2, 1, 'c'};
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x02, 0xa4, 0x03, 0x03, 2, 1, 'c',
+		3, 7, 1, 2, 3, 4, 5, 6, 0x80, 0x01};
 	struct stage_entry e = {.path = "a/b",
 		.path_len = 3,
 		.kind = CONTENT_RECIPE,
@@ -174,8 +176,87 @@ the_bytes_are_these(void **state)
 	begin(&b);
 	stage_log_put(&b, &e);
 	stage_log_remove(&b, "c", 1);
+	stage_log_cost(&b, &cost);
 	assert_int_equal(b.len, sizeof wanted);
 	assert_memory_equal(b.data, wanted, sizeof wanted);
+	buf_done(&b);
+}
+
+/* ---- costs ---- */
+
+static enum rc
+replay(const struct buf *b, struct stage_cost *cost)
+{
+	struct stage_map *m = make();
+	struct err err = ERR_INIT;
+
+	enum rc rc = stage_log_replay(m, b->data, b->len, cost, &err);
+	assert_int_equal(rc, err.rc);
+	stage_map_free(m);
+	return rc;
+}
+
+static void
+costs_are_summed(void **state)
+{
+	struct stage_cost sum = {{0}}, wanted = {{0}};
+	uint64_t seed = 8;
+	struct buf b;
+	(void)state;
+
+	for (int batch = 0; batch < 3; batch++) {
+		begin(&b);
+		for (int i = 0; i < 5; i++) {
+			struct stage_cost one;
+			for (int k = 0; k < STAGE_COSTS; k++)
+				wanted.n[k] += one.n[k] = chance_any_size(&seed) >> 8;
+			stage_log_remove(&b, "x", 1);
+			stage_log_cost(&b, &one);
+		}
+		assert_int_equal(replay(&b, &sum), RC_OK);
+		assert_int_equal(replay(&b, NULL), RC_OK);
+		buf_done(&b);
+	}
+	assert_memory_equal(&sum, &wanted, sizeof sum);
+}
+
+/* Another version may know fewer costs, or more. */
+static void
+costs_of_other_versions(void **state)
+{
+	(void)state;
+	for (uint64_t count = 0; count < 20; count++) {
+		struct stage_cost cost = {{0}};
+		struct buf b;
+		begin(&b);
+		buf_add_u8(&b, 3);
+		buf_add_varint(&b, count);
+		for (uint64_t i = 0; i < count; i++)
+			buf_add_varint(&b, 1000 + i);
+		stage_log_remove(&b, "x", 1);
+		assert_int_equal(replay(&b, &cost), RC_OK);
+		for (uint64_t i = 0; i < STAGE_COSTS; i++)
+			assert_int_equal(cost.n[i], i < count ? 1000 + i : 0);
+		/* one number short: the path of the next record is none */
+		b.data[2] = (uint8_t)(count + 1);
+		assert_int_equal(replay(&b, &cost), RC_CORRUPT);
+		buf_done(&b);
+	}
+}
+
+static void
+no_count_of_costs_is_too_large(void **state)
+{
+	struct stage_cost cost = {{0}};
+	struct buf b;
+	(void)state;
+
+	begin(&b);
+	buf_add_u8(&b, 3);
+	buf_add_varint(&b, UINT64_MAX);
+	for (int i = 0; i < 100; i++)
+		buf_add_u8(&b, 1);
+	assert_int_equal(replay(&b, &cost), RC_CORRUPT);
 	buf_done(&b);
 }
 
@@ -228,7 +309,7 @@ bad_fields_are_refused(void **state)
 			stage_log_remove(&b, path, PATH_BYTES_MAX + 1);
 			break;
 		case 6: /* an unknown record */
-			buf_add_u8(&b, 3);
+			buf_add_u8(&b, 4);
 			buf_add_u8(&b, 1);
 			buf_add_u8(&b, 'x');
 			break;
@@ -284,8 +365,11 @@ make_batch(struct buf *b, size_t *ends, char paths[RECORDS][8])
 		paths[i][5] = (char)('a' + i % 8);
 		ends[i] = b->len;
 		struct stage_entry e = entry_of(&seed, paths[i], 6);
+		const struct stage_cost cost = {{i, 300}};
 		if (i % 4 == 3)
 			stage_log_remove(b, paths[i], 6);
+		else if (i % 4 == 2)
+			stage_log_cost(b, &cost);
 		else
 			stage_log_put(b, &e);
 	}
@@ -354,6 +438,9 @@ main(void)
 		cmocka_unit_test(a_log_is_what_was_done),
 		cmocka_unit_test(every_path_length),
 		cmocka_unit_test(the_bytes_are_these),
+		cmocka_unit_test(costs_are_summed),
+		cmocka_unit_test(costs_of_other_versions),
+		cmocka_unit_test(no_count_of_costs_is_too_large),
 		cmocka_unit_test(other_versions_are_refused),
 		cmocka_unit_test(bad_fields_are_refused),
 		cmocka_unit_test(a_wide_mode_is_refused),
