@@ -34,12 +34,14 @@ enum rc
 recipe_part_open(struct recipe_part_reader *r, const uint8_t *data, size_t len, struct err *err)
 {
 	cur_init(&r->cur, data, len);
+	r->slices = false;
 	uint8_t version = cur_u8(&r->cur);
 	cur_u8(&r->cur); /* chunker: of interest to whoever cuts again, not to a reader */
 	uint8_t hash = cur_u8(&r->cur);
 	uint8_t flags = cur_u8(&r->cur);
 	if (!cur_ok(&r->cur) || version != RECIPE_VERSION || hash != RECIPE_HASH_SHA256 ||
 		(flags & ~RECIPE_FLAG_SLICES) != 0) {
+		r->cur.failed = true;
 		err_set(err, RC_CORRUPT, "corrupt-data", "a file's recipe is damaged");
 		return err_detail(err, "recipe part header: version %u hash %u flags %u", version,
 			hash, flags);

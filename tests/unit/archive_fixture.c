@@ -217,9 +217,11 @@ stage_meter(struct stage *s)
 }
 
 enum rc
-stage_apply(struct stage *s, const struct stage_change *changes, size_t count, struct err *err)
+stage_apply_costly(struct stage *s, const struct stage_change *changes, size_t count,
+	const struct ingest_receipt *cost, struct err *err)
 {
 	(void)s;
+	assert_non_null(cost);
 	fake.applied++;
 	assert_int_equal(engine.in_flight, 0);
 	if (fake.apply_rc != RC_OK)
