@@ -23,8 +23,9 @@
 #include "log.h"
 #include "recipe.h"
 
-#define GROUP_BYTES ((uint64_t)32 << 20) /* without anybody waiting a group goes when it has this  \
-					  */
+#define GROUP_BYTES                                                                                \
+	((uint64_t)32 << 20) /* without anybody waiting a group goes when it has this              \
+			      */
 #define GROUP_WAIT_NS    ((uint64_t)100 * 1000000)
 #define CHECKPOINT_NS    ((uint64_t)1000 * 1000000)
 #define CHECKPOINT_BYTES ((uint64_t)64 << 20)

@@ -22,6 +22,7 @@ struct slab_pool {
 	struct slab *free[CLASS_COUNT];
 	size_t free_bytes;
 	size_t used_bytes;
+	size_t leaving_bytes;  /* being unmapped */
 	size_t promised_bytes; /* to waiters that were called and have not come yet */
 	size_t peak_bytes;
 	int takers;
@@ -111,18 +112,20 @@ choose_class(const struct slab_pool *pool, size_t min_bytes, size_t want_bytes)
 
 /* Drop free slabs of other classes until bytes more fit the budget; the caller unmaps the list. */
 static struct slab *
-make_room(struct slab_pool *pool, size_t bytes)
+make_room(struct slab_pool *pool, size_t bytes, size_t *leaving)
 {
 	struct slab *doomed = NULL;
 
 	for (int c = CLASS_COUNT - 1; c >= 0; c--) {
 		while (pool->free[c] != NULL &&
-			pool->used_bytes + pool->free_bytes + bytes > pool->bytes_max) {
+			pool->used_bytes + pool->free_bytes + pool->leaving_bytes + bytes >
+				pool->bytes_max) {
 			struct slab *slab = pool->free[c];
 			pool->free[c] = slab->next;
 			pool->free_bytes -= slab->bytes;
 			slab->next = doomed;
 			doomed = slab;
+			*leaving += slab->bytes;
 		}
 	}
 	return doomed;
@@ -141,7 +144,8 @@ unmap_list(struct slab *list)
 static bool
 fits(const struct slab_pool *pool, size_t bytes)
 {
-	return pool->used_bytes + pool->promised_bytes + bytes <= pool->bytes_max;
+	return pool->used_bytes + pool->promised_bytes + pool->leaving_bytes + bytes <=
+	       pool->bytes_max;
 }
 
 static void
@@ -185,7 +189,7 @@ serve_and_unlock(struct slab_pool *pool)
 /* Find a slab, or bytes to map one (*map_bytes) and what must be unmapped before (*doomed). */
 static struct slab *
 reserve(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, size_t *map_bytes,
-	struct slab **doomed)
+	struct slab **doomed, size_t *leaving)
 {
 	int least = class_of(min_bytes);
 
@@ -198,7 +202,7 @@ reserve(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, size_t *map
 			pool->free[c] = slab->next;
 			pool->free_bytes -= bytes;
 		} else {
-			*doomed = make_room(pool, bytes);
+			*doomed = make_room(pool, bytes, leaving);
 			*map_bytes = bytes;
 		}
 		pool->used_bytes += bytes;
@@ -214,7 +218,7 @@ slab_take(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, struct sl
 {
 	struct slab *slab = NULL;
 	struct slab *doomed = NULL;
-	size_t map_bytes = 0;
+	size_t map_bytes = 0, leaving = 0;
 
 	pthread_mutex_lock(&pool->mtx);
 	bool is_turn = pool->line.next == &pool->line;
@@ -223,9 +227,16 @@ slab_take(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, struct sl
 		is_turn = true;
 	}
 	if (is_turn)
-		slab = reserve(pool, min_bytes, want_bytes, &map_bytes, &doomed);
+		slab = reserve(pool, min_bytes, want_bytes, &map_bytes, &doomed, &leaving);
+	/* what is being unmapped counts until it is gone */
+	pool->leaving_bytes += leaving;
 	serve_and_unlock(pool);
-	unmap_list(doomed);
+	if (doomed != NULL) {
+		unmap_list(doomed);
+		pthread_mutex_lock(&pool->mtx);
+		pool->leaving_bytes -= leaving;
+		serve_and_unlock(pool);
+	}
 	if (map_bytes == 0)
 		return slab;
 	slab = slab_map(map_bytes);

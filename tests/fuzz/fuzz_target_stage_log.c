@@ -7,8 +7,8 @@
 #include "path.h"
 #include "stage_log.h"
 
-/* Any bytes are refused, or leave entries that may be there and that written again give the same map.
- * Whether somebody wants the costs makes no difference. */
+/* Any bytes are refused, or leave entries that may be there and that written again give the same
+ * map. Whether somebody wants the costs makes no difference. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -15,13 +15,13 @@
 #include "db_recipe.h"
 #include "recipe.h"
 
-#define REPO	     7
-#define PARTS_MAX    4096
-#define FILES_MAX    2048
-#define PERSIST_MAX  8192
-#define FAILED_MAX   4096
-#define ARENA_BYTES  ((size_t)64 << 20)
-#define LAST_BREAK   5 /* statements of which one may break */
+#define REPO        7
+#define PARTS_MAX   4096
+#define FILES_MAX   2048
+#define PERSIST_MAX 8192
+#define FAILED_MAX  4096
+#define ARENA_BYTES ((size_t)64 << 20)
+#define LAST_BREAK  5 /* statements of which one may break */
 
 /* The doubles run on the committer's thread, where cmocka's asserts are of no use. */
 #define require(is)                                                                                \
@@ -932,7 +932,8 @@ sim_fail(struct batch *b, bool unknown)
 	for (struct block *block = b->blocks; block != NULL; block = block->next)
 		for (uint32_t i = 0; i < block->chunk_count; i++) {
 			if (block->chunks[i].fate == FATE_NEW)
-				known_settle(sim.in.known, REPO, &block->chunks[i].hash, b->ticket, 0);
+				known_settle(
+					sim.in.known, REPO, &block->chunks[i].hash, b->ticket, 0);
 			block->chunks[i].fate = FATE_UNKNOWN;
 		}
 }
@@ -983,8 +984,7 @@ sim_commit(enum sim_tx how)
 	for (size_t i = 0; i < sim.batch_count; i++)
 		committer_push(&sim.in, sim.batches[i]);
 	if (!sim.runs)
-		assert_int_equal(
-			pthread_create(&sim.thread, NULL, committer_main, &sim.in), 0);
+		assert_int_equal(pthread_create(&sim.thread, NULL, committer_main, &sim.in), 0);
 	else
 		sem_post(&sim.go);
 	sim.runs = true;

@@ -10,21 +10,21 @@
 
 /* committer_fixture: the committer of core/ingest on tables in memory.
  *
- * The database, the packs and the clock are doubles that stand in the place of the real ones. Workers
- * are played by the test: sim_batch draws a ticket, sim_piece cuts chunks into it and looks them up
- * as a worker would, sim_push hands it over. sim_commit lets the committer take all that was handed
- * over as one group and waits until it is through. What is always checked:
+ * The database, the packs and the clock are doubles that stand in the place of the real ones.
+ * Workers are played by the test: sim_batch draws a ticket, sim_piece cuts chunks into it and looks
+ * them up as a worker would, sim_push hands it over. sim_commit lets the committer take all that
+ * was handed over as one group and waits until it is through. What is always checked:
  *   - rows name only bytes that were synced, are sorted, and come in a transaction;
  *   - done comes once; with RC_OK only when all of the file is in the tables, parts, row and
  *     persisted rider included; with a failure only if there was a reason;
  *   - a checkpoint says only what is in the tables.
  * Files and riders belong to the caller until sim_close, memory in them too. */
 
-#define SIM_CHUNK_IDS	1000 /* chunks are numbered from 0 */
+#define SIM_CHUNK_IDS 1000 /* chunks are numbered from 0 */
 
 struct sim_file {
 	struct ingest_file file; /* first */
-	const uint64_t *ids; /* all chunks it has */
+	const uint64_t *ids;     /* all chunks it has */
 	size_t id_count;
 	size_t cut; /* chunks in pieces so far */
 	bool aborts;
@@ -53,10 +53,10 @@ struct sim_rider {
 /* How the next transactions go. */
 enum sim_tx {
 	SIM_TX_OK,
-	SIM_TX_AGAIN,	/* repeated once, as after a deadlock */
+	SIM_TX_AGAIN,   /* repeated once, as after a deadlock */
 	SIM_TX_REFUSED, /* fails before anything ran */
-	SIM_TX_BROKEN,	/* fails in a statement */
-	SIM_TX_LOST,	/* fails at COMMIT */
+	SIM_TX_BROKEN,  /* fails in a statement */
+	SIM_TX_LOST,    /* fails at COMMIT */
 	SIM_TX_UNKNOWN, /* is committed, but the answer is lost */
 };
 
@@ -68,7 +68,8 @@ void sim_close(void);
 void sim_file_init(struct sim_file *f, const uint64_t *ids, size_t count, bool resumable);
 /* Go on with a suspended file: f takes over where was stopped. */
 void sim_file_resume(struct sim_file *f, const struct sim_file *was);
-/* Kinds 0 and 1 persist, each with a function of its own; 2 does not. Files are of kind 0 at first. */
+/* Kinds 0 and 1 persist, each with a function of its own; 2 does not. Files are of kind 0 at first.
+ */
 void sim_file_set_kind(struct sim_file *f, int kind);
 void sim_rider_init(struct sim_rider *r, int kind, uint64_t number);
 

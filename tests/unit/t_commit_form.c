@@ -110,8 +110,8 @@ fields_come_back(void **state)
 		struct commit_fields f = example(with ? &parent : NULL);
 		assert_int_equal(commit_form_encode(&f, &c, &err), RC_OK);
 		check_fields(&c, &f);
-		assert_int_equal(commit_form_decode(
-					 &c.id, c.canonical.data, c.canonical.len, &back, &err),
+		assert_int_equal(
+			commit_form_decode(&c.id, c.canonical.data, c.canonical.len, &back, &err),
 			RC_OK);
 		check_fields(&back, &f);
 		commit_done(&back);
@@ -222,8 +222,8 @@ bytes_under_another_id_are_refused(void **state)
 	for (size_t at = 0; at < c.canonical.len; at++) {
 		err_clear(&err);
 		c.canonical.data[at] ^= 1;
-		assert_int_equal(commit_form_decode(
-					 &c.id, c.canonical.data, c.canonical.len, &back, &err),
+		assert_int_equal(
+			commit_form_decode(&c.id, c.canonical.data, c.canonical.len, &back, &err),
 			RC_CORRUPT);
 		c.canonical.data[at] ^= 1;
 	}

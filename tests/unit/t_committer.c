@@ -120,8 +120,8 @@ a_content_has_one_recipe(void **state)
 static void
 pieces_come_in_any_order(void **state)
 {
-	static const int orders[6][4] = {{3, 2, 1, 0}, {1, 0, 3, 2}, {0, 3, 1, 2}, {2, 0, 1, 3},
-		{0, 1, 2, 3}, {3, 0, 2, 1}};
+	static const int orders[6][4] = {
+		{3, 2, 1, 0}, {1, 0, 3, 2}, {0, 3, 1, 2}, {2, 0, 1, 3}, {0, 1, 2, 3}, {3, 0, 2, 1}};
 	(void)state;
 
 	for (size_t order = 0; order < 6; order++) {
@@ -131,7 +131,8 @@ pieces_come_in_any_order(void **state)
 			make(&f, 100 * order, 10);
 			for (int i = 0; i < 4; i++) {
 				b[i] = sim_batch();
-				sim_piece(b[i], &f, (size_t)i + 1, i < 3 ? PIECE_MORE : PIECE_WHOLE);
+				sim_piece(
+					b[i], &f, (size_t)i + 1, i < 3 ? PIECE_MORE : PIECE_WHOLE);
 			}
 			for (int i = 0; i < 4; i++) {
 				assert_int_equal(f.done_calls, 0);
@@ -473,8 +474,7 @@ a_suspended_file_can_go_on(void **state)
 			sim_push_whole(&h);
 			sim_commit(SIM_TX_OK);
 			assert_ok(&h);
-			assert_true(g.file.recipe_id == 0 ||
-				    h.file.recipe_id == g.file.recipe_id);
+			assert_true(g.file.recipe_id == 0 || h.file.recipe_id == g.file.recipe_id);
 		}
 	}
 }
@@ -526,8 +526,8 @@ checkpoints_follow_the_upload(void **state)
 	assert_int_equal(sim_part_count(), 4);
 }
 
-/* An upload that goes on has a tail that is not in its recipe: a checkpoint that covers less than what
- * is noted already would take it back. */
+/* An upload that goes on has a tail that is not in its recipe: a checkpoint that covers less than
+ * what is noted already would take it back. */
 static void
 a_checkpoint_never_goes_back(void **state)
 {
@@ -618,8 +618,8 @@ a_checkpoint_finds_the_failure(void **state)
 	assert_int_equal(sim_part_count(), 0);
 }
 
-/* A long recipe is written in parts also of an upload that cannot be resumed; if it comes to nothing
- * the parts go. */
+/* A long recipe is written in parts also of an upload that cannot be resumed; if it comes to
+ * nothing the parts go. */
 static void
 no_parts_are_left_behind(void **state)
 {

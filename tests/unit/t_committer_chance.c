@@ -18,9 +18,9 @@
 #define HANG_SECONDS 100
 #define FILES_MAX    300
 #define RIDERS_MAX   300
-#define OUT_MAX	     12 /* batches that are not handed over yet */
-#define STEPS	     45
-#define IDS_MAX	     60
+#define OUT_MAX      12 /* batches that are not handed over yet */
+#define STEPS        45
+#define IDS_MAX      60
 
 struct run {
 	uint64_t seed;

@@ -101,8 +101,8 @@ errno_says_what_kind(void **state)
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct err err = ERR_INIT;
-		assert_int_equal(
-			err_errno(&err, cases[i].errnum, "write a pack", "/some/path"), cases[i].rc);
+		assert_int_equal(err_errno(&err, cases[i].errnum, "write a pack", "/some/path"),
+			cases[i].rc);
 		assert_string_equal(err.kind, cases[i].kind);
 		assert_non_null(strstr(err.text, "could not write a pack"));
 		/* paths are for the log only */

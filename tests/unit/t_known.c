@@ -331,8 +331,8 @@ step(struct known *k, struct model *m, uint64_t repo, const struct sha256 *h, ui
 		answer = claim(k, repo, h, mine, &ticket);
 		if (answer == KNOWN_CLAIMED) {
 			assert_false(m->is_claimed);
-			*m = (struct model){.is_claimed = true, .ticket = mine,
-				.is_durable = m->is_durable};
+			*m = (struct model){
+				.is_claimed = true, .ticket = mine, .is_durable = m->is_durable};
 		} else {
 			assert_int_not_equal(answer, KNOWN_NO);
 			check_answer(m, answer, ticket);
@@ -374,8 +374,8 @@ any_order_agrees_with_the_model(void **state)
 /* ---- threads ---- */
 
 #define THREADS 8
-#define CLAIMS	401 /* prime: any step visits all */
-#define ROUNDS	12
+#define CLAIMS  401 /* prime: any step visits all */
+#define ROUNDS  12
 
 struct race {
 	struct known *k;
@@ -401,8 +401,7 @@ claim_all(struct race *r, int id, int round, bool *mine, uint64_t *told)
 
 	for (int i = 0; i < CLAIMS; i++) {
 		int at = (i * (2 * id + 1) + id * 37) % CLAIMS;
-		enum known_answer answer =
-			claim(r->k, 1, &r->hashes[at], my_ticket, &told[at]);
+		enum known_answer answer = claim(r->k, 1, &r->hashes[at], my_ticket, &told[at]);
 		mine[at] = answer == KNOWN_CLAIMED;
 		if (answer == KNOWN_CLAIMED) {
 			atomic_fetch_add(&r->claimed[at], 1);
@@ -460,8 +459,7 @@ of_many_claims_one_wins(void **state)
 		r->hashes[i] = hash_of(i);
 	for (int i = 0; i < THREADS; i++) {
 		racers[i] = (struct racer){.race = r, .id = i};
-		assert_int_equal(
-			pthread_create(&racers[i].thread, NULL, race_main, &racers[i]), 0);
+		assert_int_equal(pthread_create(&racers[i].thread, NULL, race_main, &racers[i]), 0);
 	}
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(racers[i].thread, NULL);

@@ -128,7 +128,7 @@ long_lines_are_cut(void **state)
 }
 
 #define THREADS 8
-#define LINES	500
+#define LINES   500
 
 static void *
 log_lines(void *arg)

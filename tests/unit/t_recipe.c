@@ -36,8 +36,8 @@ add_all(struct buf *b, const struct recipe_slice *slices, size_t count)
 	assert_true(buf_ok(b));
 }
 
-/* Read a part that may be anything; how many slices came. *err says whether it was broken. The bytes
- * are copied so that a sanitizer sees a read past them. */
+/* Read a part that may be anything; how many slices came. *err says whether it was broken. The
+ * bytes are copied so that a sanitizer sees a read past them. */
 static size_t
 read_part(const uint8_t *data, size_t len, struct recipe_slice *out, struct err *err)
 {
@@ -160,7 +160,8 @@ headers_are_checked(void **state)
 			struct err err = ERR_INIT;
 			b.data[at] = (uint8_t)v;
 			size_t n = read_part(b.data, b.len, out, &err);
-			/* the chunker is no reader's business; with the flag other slices come out */
+			/* the chunker is no reader's business; with the flag other slices come out
+			 */
 			if (v == right || at == 1)
 				assert_true(err.rc == RC_OK && n == 2);
 			else if (at != 3 || v != RECIPE_FLAG_SLICES)

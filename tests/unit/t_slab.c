@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mmap and munmap below stand before those of the C library, so that a test can count what is really
- * mapped and make the system refuse; not under ThreadSanitizer, which needs its own. */
+/* mmap and munmap below stand before those of the C library, so that a test can count what is
+ * really mapped and make the system refuse; not under ThreadSanitizer, which needs its own. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,7 @@
 
 #define HANG_SECONDS 60 /* a lost wake-up shows as a hang: then the alarm ends the program */
 #define POOL_BYTES   (4 * SLAB_LARGE_BYTES)
-#define SMALLS	     (POOL_BYTES / SLAB_SMALL_BYTES)
+#define SMALLS       (POOL_BYTES / SLAB_SMALL_BYTES)
 
 static atomic_size_t mapped_bytes, mapped_peak_bytes;
 static atomic_int refuse_maps; /* so many are refused */
@@ -168,8 +168,8 @@ a_pool_has_room_for_four_large_ones(void **state)
 	done(pool);
 }
 
-/* What was kept free for reuse is unmapped when other sizes are wanted, and what cannot be had in the
- * size wanted is had in a smaller one. */
+/* What was kept free for reuse is unmapped when other sizes are wanted, and what cannot be had in
+ * the size wanted is had in a smaller one. */
 static void
 the_budget_serves_every_size(void **state)
 {
@@ -280,7 +280,8 @@ who_could_take_is_called_at_once(void **state)
 	done(pool);
 }
 
-/* Memory comes back in small pieces, the first in line needs a large one, the second a small one. */
+/* Memory comes back in small pieces, the first in line needs a large one, the second a small one.
+ */
 static void
 the_first_in_line_is_served_first(void **state)
 {
@@ -541,8 +542,8 @@ draw_min(struct member *m)
 	return m->min_bytes > 0 ? m->min_bytes : sizes[draw(m, 5)];
 }
 
-/* Take and give, as a writer does; a few leave without their slab and start again with a new waiter,
- * as an upload that is cut off. */
+/* Take and give, as a writer does; a few leave without their slab and start again with a new
+ * waiter, as an upload that is cut off. */
 static void *
 take_and_give(void *arg)
 {

@@ -159,9 +159,9 @@ static void
 the_bytes_are_these(void **state)
 {
 	const struct stage_cost cost = {{1, 2, 3, 4, 5, 6, 128}};
-	uint8_t wanted[] = {1, 1, 3, 'a', '/', 'b', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x02, 0xa4, 0x03, 0x03, 2, 1, 'c',
-		3, 7, 1, 2, 3, 4, 5, 6, 0x80, 0x01};
+	uint8_t wanted[] = {1, 1, 3, 'a', '/', 'b', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x02, 0xa4, 0x03, 0x03, 2,
+		1, 'c', 3, 7, 1, 2, 3, 4, 5, 6, 0x80, 0x01};
 	struct stage_entry e = {.path = "a/b",
 		.path_len = 3,
 		.kind = CONTENT_RECIPE,
@@ -376,7 +376,8 @@ make_batch(struct buf *b, size_t *ends, char paths[RECORDS][8])
 	ends[RECORDS] = b->len;
 }
 
-/* Between two records a cut looks like the end (the row's checksum is what tells), any other is seen. */
+/* Between two records a cut looks like the end (the row's checksum is what tells), any other is
+ * seen. */
 static void
 cuts_are_seen(void **state)
 {

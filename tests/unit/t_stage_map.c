@@ -103,8 +103,8 @@ put_replaces(void **state)
 static void
 order_is_by_bytes(void **state)
 {
-	static const char *const sorted[] = {
-		"A", "a", "a b", "a!", "a-", "a/b", "a/b/c", "a0", "aa", "b", "z", "\xc3\xa9", "\xf0\x9f\x98\x80"};
+	static const char *const sorted[] = {"A", "a", "a b", "a!", "a-", "a/b", "a/b/c", "a0",
+		"aa", "b", "z", "\xc3\xa9", "\xf0\x9f\x98\x80"};
 	const size_t n = sizeof sorted / sizeof sorted[0];
 	struct stage_map *m = make();
 	struct err err = ERR_INIT;

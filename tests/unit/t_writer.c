@@ -23,14 +23,14 @@
 
 static struct {
 	uint64_t seed;
-	unsigned refuse_of_16;	/* how often there is no slab */
-	bool is_exact;		/* slabs are as small as they may be */
-	size_t held;		/* slabs that are out */
+	unsigned refuse_of_16; /* how often there is no slab */
+	bool is_exact;         /* slabs are as small as they may be */
+	size_t held;           /* slabs that are out */
 	size_t loose, loose_bytes_max;
 	bool no_loose;
 	struct slab_waiter *waiter;
 	int waits, takers;
-	unsigned full_of_16;	/* how often the queue is full */
+	unsigned full_of_16; /* how often the queue is full */
 	size_t blocks, blocks_without_slab;
 } fake;
 
@@ -60,9 +60,8 @@ slab_take(struct slab_pool *pool, size_t min_bytes, size_t want_bytes, struct sl
 	/* who had to wait and asks again without being called is not in line any more */
 	if (fake.waiter == w)
 		fake.waiter = NULL;
-	return new_slab(
-		fake.is_exact ? min_bytes
-			      : min_bytes + chance_below(&fake.seed, most - min_bytes + 1));
+	return new_slab(fake.is_exact ? min_bytes
+				      : min_bytes + chance_below(&fake.seed, most - min_bytes + 1));
 }
 
 struct slab *
@@ -153,7 +152,7 @@ fill_kinds(void **state)
 	(void)state;
 
 	for (size_t i = 0; i < DATA_BYTES; i++)
-		kinds[LETTERS][i] = (uint8_t)"abcdefg\n"[(i * i + (i >> 9)) % 8];
+		kinds[LETTERS][i] = (uint8_t) "abcdefg\n"[(i * i + (i >> 9)) % 8];
 	chance_bytes(&seed, kinds[RANDOM], DATA_BYTES);
 	return 0;
 }
@@ -205,7 +204,7 @@ write_some(struct ingest_writer *w, const uint8_t *from, size_t len, bool is_tai
 				       : ingest_write(w, from + at, n);
 		assert_true(taken <= n);
 		at += taken;
-		assert_int_equal(taken < n, fake.waits > waits);
+		assert_int_equal(taken<n, fake.waits> waits);
 		if (taken < n && wakes == before && chance_below(seed, 8) > 0) {
 			struct slab_waiter *waiter = fake.waiter;
 			assert_non_null(waiter);
@@ -255,8 +254,8 @@ cuts_do_not_depend_on_pieces(void **state)
 		set_up(targets[round % 4], round, (unsigned)(round % 5) * 3);
 		const uint32_t min = space.chunker.min, max = space.chunker.max;
 		const size_t lens[] = {0, 1, min - 1, min, min + 1, max - 1, max, max + 1, 2 * max,
-			SLAB_SMALL_BYTES, SLAB_MEDIUM_BYTES, SLAB_MEDIUM_BYTES + 1, SLAB_LARGE_BYTES,
-			chance_below(&seed, SLAB_LARGE_BYTES)};
+			SLAB_SMALL_BYTES, SLAB_MEDIUM_BYTES, SLAB_MEDIUM_BYTES + 1,
+			SLAB_LARGE_BYTES, chance_below(&seed, SLAB_LARGE_BYTES)};
 		const size_t len = lens[round % (sizeof lens / sizeof lens[0])];
 		struct ingest_writer *w = open_writer();
 		put_file(w, &t, len, &seed);
@@ -271,8 +270,8 @@ cuts_do_not_depend_on_pieces(void **state)
 	}
 }
 
-/* A pool that gives once in a while, and then as little as it may; and a client that sends more than
- * it said, when what is left over fills a small slab exactly. */
+/* A pool that gives once in a while, and then as little as it may; and a client that sends more
+ * than it said, when what is left over fills a small slab exactly. */
 static void
 more_than_expected_gets_in(void **state)
 {
@@ -290,16 +289,15 @@ more_than_expected_gets_in(void **state)
 		write_some(w, data + SLAB_SMALL_BYTES, 300000, false, &seed);
 		ingest_finish(w);
 		ingest_flush(w);
-		assert_int_equal(
-			check_cuts(&t, &space.chunker, data, SLAB_SMALL_BYTES + 300000),
+		assert_int_equal(check_cuts(&t, &space.chunker, data, SLAB_SMALL_BYTES + 300000),
 			SLAB_SMALL_BYTES + 300000);
 		close_writer(w);
 		taken_done(&t);
 	}
 }
 
-/* The end of a file never waits: with no slab in sight what is left goes into one of its own, which is
- * never larger than a chunk. */
+/* The end of a file never waits: with no slab in sight what is left goes into one of its own, which
+ * is never larger than a chunk. */
 static void
 an_end_needs_no_slab(void **state)
 {
@@ -403,8 +401,7 @@ suspended_and_continued_is_the_same(void **state)
 		ingest_finish(w);
 		ingest_flush(w);
 		assert_int_equal(b.file.chunk_count, b.file.recipe_chunks);
-		assert_int_equal(
-			check_cuts(&b, &space.chunker, data + cut, len - cut), len - cut);
+		assert_int_equal(check_cuts(&b, &space.chunker, data + cut, len - cut), len - cut);
 		/* the tail was counted and hashed before */
 		assert_int_equal(meter_get(&a.meter.received_bytes), first);
 		assert_int_equal(meter_get(&b.meter.received_bytes), len - first);

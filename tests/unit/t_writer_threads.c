@@ -18,8 +18,8 @@
 #include "chance.h"
 
 #define HANG_SECONDS 60
-#define CLIENTS	     16
-#define FILES	     12
+#define CLIENTS      16
+#define FILES        12
 #define DATA_BYTES   ((size_t)1 << 20)
 
 static struct ingest engine;
@@ -80,7 +80,8 @@ client_main(void *arg)
 	struct ingest_writer *w = open_writer(c);
 
 	for (int i = 0; i < FILES; i++) {
-		size_t len = chance_below(&c->seed, (uint64_t)1 << (8 + chance_below(&c->seed, 12)));
+		size_t len =
+			chance_below(&c->seed, (uint64_t)1 << (8 + chance_below(&c->seed, 12)));
 		c->lens[i] = len;
 		ingest_begin(w, &c->files[i].file, i % 2 ? len : UINT64_MAX);
 		if (write_all(c, w, len)) {
