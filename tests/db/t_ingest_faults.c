@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Uploads while something breaks: the database dies or loses connections, the disk is full, the
- * repository goes away. Who is told "stored" must find it; who is not must be told, and the next one
- * must get through. */
+ * repository goes away. Who is told "stored" must find it; who is not must be told, and the next
+ * one must get through. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -152,8 +152,7 @@ client_open(struct stage *s, const char *path)
 		abort();
 	sem_init(&c->room, 0, 0);
 	sem_init(&c->done, 0, 0);
-	OK(ingest_writer_open(
-		srv.ingest, &stage_repo(s)->space, on_wake, c, &c->writer, &err));
+	OK(ingest_writer_open(srv.ingest, &stage_repo(s)->space, on_wake, c, &c->writer, &err));
 	snprintf(c->put.path, sizeof c->put.path, "%s", path);
 	c->put.path_len = strlen(path);
 	c->put.mode = 0644;
@@ -272,8 +271,8 @@ has_checkpoint(void *arg)
 	       RC_OK;
 }
 
-/* Once in the middle of an upload. What the checkpoint noted is there afterwards, and the upload goes on
- * from it. */
+/* Once in the middle of an upload. What the checkpoint noted is there afterwards, and the upload
+ * goes on from it. */
 static void
 test_database_dies_in_an_upload(void **state)
 {
@@ -326,9 +325,9 @@ test_database_dies_in_an_upload(void **state)
 	assert_true(content_equal(&whole, &content));
 	check_content(r, &content, data, DATA_BYTES);
 	assert_int_equal(fixture_number(fx.db, "SELECT count(*) FROM upload"), 0);
-	assert_int_equal(fixture_number(fx.db,
-				 "SELECT count(*) FROM recipe_part p WHERE NOT EXISTS"
-				 " (SELECT 1 FROM file f WHERE f.recipe_id = p.recipe_id)"),
+	assert_int_equal(
+		fixture_number(fx.db, "SELECT count(*) FROM recipe_part p WHERE NOT EXISTS"
+				      " (SELECT 1 FROM file f WHERE f.recipe_id = p.recipe_id)"),
 		0);
 	stage_unref(s);
 	close_server();
@@ -337,7 +336,7 @@ test_database_dies_in_an_upload(void **state)
 /* ---- connections are lost, again and again ---- */
 
 #define CLIENTS 4
-#define FILES	24
+#define FILES   24
 
 struct uploader {
 	struct stage *s;
@@ -508,8 +507,8 @@ hold_lock(void *arg)
 	return NULL;
 }
 
-/* It is dropped and swept while a file comes in: that upload is refused at its end, and takes nobody
- * with it who is in the same transaction. */
+/* It is dropped and swept while a file comes in: that upload is refused at its end, and takes
+ * nobody with it who is in the same transaction. */
 static void
 test_repository_is_swept(void **state)
 {
@@ -533,9 +532,10 @@ test_repository_is_swept(void **state)
 	OK(repo_drop(srv.repos, gone, &err));
 	while (more)
 		OK(repo_sweep(srv.repos, keep_pack, NULL, &more, &err));
-	assert_int_equal(fixture_number(fx.db,
-				 "SELECT count(*) FROM stage s WHERE NOT EXISTS"
-				 " (SELECT 1 FROM repo r WHERE r.id = s.repo_id AND r.name IS NOT NULL)"),
+	assert_int_equal(
+		fixture_number(fx.db,
+			"SELECT count(*) FROM stage s WHERE NOT EXISTS"
+			" (SELECT 1 FROM repo r WHERE r.id = s.repo_id AND r.name IS NOT NULL)"),
 		0);
 	/* the committer is held up by one, so that the next two come together */
 	sem_init(&locks, 0, 0);
