@@ -28,7 +28,12 @@ run_ids(struct db_tx *tx, void *arg, struct err *err)
 enum rc
 db_recipe_ids(struct db *db, uint64_t *first, struct err *err)
 {
-	return db_run(db, run_ids, first, err);
+	uint64_t ids = 0;
+
+	enum rc rc = db_run(db, run_ids, &ids, err);
+	if (rc == RC_OK) /* not before: ids of a transaction that failed may be given out again */
+		*first = ids;
+	return rc;
 }
 
 static const struct db_stmt stmt_part_put = {

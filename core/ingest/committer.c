@@ -486,10 +486,12 @@ give_recipe_id(struct committer *c, struct ingest_file *f, struct err *err)
 	if (f->recipe_id != 0)
 		return RC_OK;
 	if (c->recipe_next == c->recipe_end) {
-		enum rc rc = db_recipe_ids(c->in->options.db, &c->recipe_next, err);
+		uint64_t first = 0;
+		enum rc rc = db_recipe_ids(c->in->options.db, &first, err);
 		if (rc != RC_OK)
 			return rc;
-		c->recipe_end = c->recipe_next + DB_RECIPE_IDS;
+		c->recipe_next = first;
+		c->recipe_end = first + DB_RECIPE_IDS;
 	}
 	f->recipe_id = c->recipe_next++;
 	return RC_OK;

@@ -307,13 +307,13 @@ enum rc
 db_recipe_ids(struct db *db, uint64_t *first, struct err *err)
 {
 	require(db == (struct db *)&sim && !sim.in_tx);
+	*first = sim.next_recipe;
 	if (sim.how == SIM_TX_REFUSED) {
 		sim.group_failed = true;
 		for (size_t i = 0; i < sim.batch_count; i++)
 			note_failed(sim.batches[i]->ticket);
 		return err_set(err, RC_UNAVAILABLE, "overloaded", "as told");
 	}
-	*first = sim.next_recipe;
 	sim.next_recipe += DB_RECIPE_IDS;
 	return RC_OK;
 }
@@ -377,7 +377,8 @@ db_file_put(struct db_tx *tx, const struct file_row *rows, size_t count, bool *i
 	if (statement_breaks(err))
 		return err->rc;
 	for (size_t i = 0; i < count; i++) {
-		require(rows[i].repo_id == REPO && rows[i].recipe_id != 0 && rows[i].chunks > 1);
+		require(rows[i].repo_id == REPO && rows[i].chunks > 1);
+		require(rows[i].recipe_id != 0 && rows[i].recipe_id < sim.next_recipe);
 		inserted[i] = find_file(&rows[i].id) == NULL;
 		require(sim.now.file_count < FILES_MAX);
 		if (inserted[i])

@@ -343,6 +343,22 @@ a_failed_transaction_fails_all_in_it(void **state)
 	}
 }
 
+/* Recipe ids come in lots; none is used that was not given out, also when asking for them fails. */
+static void
+recipe_ids_run_out_and_fail(void **state)
+{
+	struct sim_file f;
+	(void)state;
+
+	for (size_t i = 0; i < 300; i++) {
+		make(&f, i * 3 % 900, 2 + i % 3);
+		sim_push_whole(&f);
+		sim_commit(i % 64 == 1 || i == 0 ? SIM_TX_REFUSED : SIM_TX_OK);
+		assert_int_equal(f.done_calls, 1);
+		assert_true(f.rc == RC_OK || i == 0 || i % 64 == 1);
+	}
+}
+
 static void
 a_repeated_transaction_is_one(void **state)
 {
@@ -762,6 +778,7 @@ main(void)
 		TEST(failures_are_not_forgotten),
 		TEST(old_failures_harm_nobody_new),
 		TEST(a_failed_transaction_fails_all_in_it),
+		TEST(recipe_ids_run_out_and_fail),
 		TEST(a_repeated_transaction_is_one),
 		TEST(riders_keep_their_order),
 		TEST(files_persist_in_the_order_they_ended),
