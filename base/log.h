@@ -5,8 +5,8 @@
 /* log: one event, one line, key=value, on stderr.
  *
  * base, store and core return struct err and log nothing above debug; the layer that turns an
- * error into an answer or a decision logs it, once. Values from clients are escaped by %-encoding
- * control bytes. A line that cannot be written is dropped and counted.
+ * error into an answer or a decision logs it, once. Control bytes in values come out as "?", and a
+ * line is cut at 1.5 KiB. A line that cannot be written is dropped and counted.
  * Threads: any. */
 
 enum log_level {

@@ -102,7 +102,6 @@ keep_path(struct stage_map *m, const char *path, size_t len)
 	struct path_block *b = m->paths;
 
 	if (b == NULL || PATH_BLOCK_BYTES - b->used < len + 1) {
-		/* the first block of a small stage is small */
 		b = malloc(sizeof *b + PATH_BLOCK_BYTES);
 		if (b == NULL)
 			return NULL;

@@ -346,7 +346,6 @@ merge_piece(struct group *g, struct block_piece *p, const struct block_chunk *ch
 		return;
 	}
 	f->x.ended = true;
-	f->x.aborted = p->end == PIECE_ABORTED;
 	f->x.next = g->ended;
 	g->ended = f;
 }
@@ -398,13 +397,16 @@ merge_group(struct group *g)
 			for (uint32_t i = 0; i < b->piece_count; i++) {
 				struct block_piece *p = &b->pieces[i];
 				struct ingest_file *f = p->file;
+				/* a block of empty files has no chunks at all */
+				const struct block_chunk *chunks =
+					p->count > 0 ? b->chunks + p->first : NULL;
 				if (batch->err.rc != RC_OK)
 					file_fail(f, &batch->err);
 				if (p->seq != f->x.pieces_in) {
-					keep_early(p, b->chunks + p->first);
+					keep_early(p, chunks);
 					continue;
 				}
-				merge_piece(g, p, b->chunks + p->first);
+				merge_piece(g, p, chunks);
 				merge_early(g, f);
 			}
 		}

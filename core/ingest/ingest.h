@@ -115,8 +115,7 @@ struct ingest_file {
 		struct block_piece *early; /* pieces that came before their turn */
 		uint64_t checkpoint_ns;    /* when the last checkpoint was */
 		bool ended;
-		bool touched; /* in the group's list */
-		bool aborted;
+		bool touched;             /* in the group's list */
 		struct ingest_file *next; /* committer: list of ended files */
 	} x;
 };

@@ -220,20 +220,6 @@ known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64
 }
 
 void
-known_forget(struct known *k, uint64_t repo_id, const struct sha256 *hash)
-{
-	uint64_t h = mix(repo_id, hash);
-	struct shard *s = shard_of(k, h);
-
-	pthread_mutex_lock(&s->mtx);
-	atomic_fetch_add(&k->epoch, 1);
-	struct slot *slot = find_slot(k, s, h, repo_id, hash);
-	if (slot != NULL)
-		memset(slot, 0, sizeof *slot);
-	pthread_mutex_unlock(&s->mtx);
-}
-
-void
 known_forget_all(struct known *k)
 {
 	atomic_fetch_add(&k->epoch, 1);

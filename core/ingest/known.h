@@ -44,9 +44,7 @@ uint64_t known_epoch(struct known *k);
 /* The database has it; it was asked when known_epoch was epoch. Does nothing if that is another
  * now: the answer may be older than what was forgotten. */
 void known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t epoch);
-/* Its row is gone or marked bad. */
-void known_forget(struct known *k, uint64_t repo_id, const struct sha256 *hash);
-/* Forget every durable entry. */
+/* Rows are gone or marked bad: forget every durable entry. */
 void known_forget_all(struct known *k);
 /* Claims that wait now. */
 size_t known_pending(struct known *k);

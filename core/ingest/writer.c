@@ -32,7 +32,6 @@ struct ingest_writer {
 	uint64_t slab_ns; /* when the slab was taken */
 	uint8_t *tail;    /* uncut bytes between two slabs */
 	size_t tail_bytes;
-	size_t tail_cap;
 };
 
 void

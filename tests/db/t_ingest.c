@@ -441,6 +441,46 @@ test_commit_merge_and_replace(void **state)
 	stage_unref(s);
 }
 
+/* A commit that changes nothing is one all the same, and so is one that leaves nothing. */
+static void
+test_commit_of_nothing(void **state)
+{
+	(void)state;
+	static const enum commit_mode modes[] = {COMMIT_MERGE, COMMIT_REPLACE, COMMIT_MERGE};
+	static const uint64_t files[] = {1, 0, 0};
+	struct repo *r = make_repo("nothing");
+	struct err err = ERR_INIT;
+	struct commit_refusal refusal;
+	struct commit c;
+
+	struct stage *s = make_stage(r, "one");
+	put_bytes(s, "a", (const uint8_t *)"1", 1, NULL, NULL);
+	struct sha256 parent = commit_stage(s, "main", COMMIT_MERGE);
+	stage_unref(s);
+	for (int i = 0; i < 3; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "e%d", i);
+		s = make_stage(r, name);
+		struct commit_request q = {.stage = s,
+			.ref = "main",
+			.author = "",
+			.message = "",
+			.metadata = "{}",
+			.mode = modes[i],
+			.receipt = "{}"};
+		assert_int_equal(commit_make(&history, &q, &c, &refusal, &err), RC_CONFLICT);
+		assert_string_equal(err.kind, "stage-empty");
+		err_clear(&err);
+		q.allow_empty = true;
+		OK(commit_make(&history, &q, &c, &refusal, &err));
+		assert_true(c.has_parent && sha256_equal(&c.parent, &parent));
+		assert_int_equal(c.files, files[i]);
+		parent = c.id;
+		commit_done(&c);
+		stage_unref(s);
+	}
+}
+
 static void
 test_stage_survives_restart(void **state)
 {
@@ -557,6 +597,7 @@ main(void)
 		cmocka_unit_test(test_abort_leaves_nothing_staged),
 		cmocka_unit_test(test_suspend_and_resume),
 		cmocka_unit_test(test_commit_merge_and_replace),
+		cmocka_unit_test(test_commit_of_nothing),
 		cmocka_unit_test(test_stage_survives_restart),
 		cmocka_unit_test(test_bad_chunk_is_healed),
 	};

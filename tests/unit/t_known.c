@@ -122,7 +122,7 @@ only_its_ticket_ends_a_claim(void **state)
 	known_settle(k, 2, &h, 5, 0);
 	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_PENDING);
 	learn(k, 1, &h);
-	known_forget(k, 1, &h);
+	known_forget_all(k);
 	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_PENDING);
 	assert_int_equal(ticket, 5);
 	assert_int_equal(known_pending(k), 1);
@@ -139,17 +139,13 @@ learnt_and_forgotten(void **state)
 	uint64_t ticket;
 	(void)state;
 
-	known_forget(k, 1, &h);
+	known_forget_all(k);
 	learn(k, 1, &h);
 	learn(k, 1, &h);
 	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_DURABLE);
 	assert_int_equal(peek(k, 2, &h, &ticket), KNOWN_NO);
 	assert_int_equal(peek(k, 1, &other, &ticket), KNOWN_NO);
-	known_forget(k, 2, &h);
-	known_forget(k, 1, &other);
-	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_DURABLE);
-	/* learnt twice is not kept twice */
-	known_forget(k, 1, &h);
+	known_forget_all(k);
 	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_NO);
 	assert_int_equal(claim(k, 1, &h, 1, &ticket), KNOWN_CLAIMED);
 	known_free(k);
@@ -165,7 +161,7 @@ an_old_answer_is_not_learnt(void **state)
 	(void)state;
 
 	uint64_t epoch = known_epoch(k);
-	known_forget(k, 1, &h);
+	known_forget_all(k);
 	known_learn(k, 1, &h, epoch);
 	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_NO);
 	epoch = known_epoch(k);
@@ -216,7 +212,7 @@ the_whole_hash_counts(void **state)
 		assert_int_equal(peek(k, 1, &twin, &ticket), KNOWN_NO);
 		assert_int_equal(claim(k, 1, &twin, 3, &ticket), KNOWN_CLAIMED);
 		assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_DURABLE);
-		known_forget(k, 1, &h);
+		known_forget_all(k);
 		assert_int_equal(claim(k, 1, &h, 4, &ticket), KNOWN_CLAIMED);
 		known_settle(k, 1, &h, 4, 0);
 		assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_NO);
@@ -318,9 +314,6 @@ step(struct known *k, struct model *m, uint64_t repo, const struct sha256 *h, ui
 		m->is_durable = true;
 		break;
 	case 1:
-		known_forget(k, repo, h);
-		m->is_durable = false;
-		break;
 	case 2:
 		known_settle(k, repo, h, mine, dice >> 16 & 1);
 		m->is_claimed = m->is_claimed && m->ticket != mine;
@@ -363,6 +356,11 @@ any_order_agrees_with_the_model(void **state)
 	for (int i = 0; i < 100000; i++) {
 		seed = seed * 6364136223846793005u + 1442695040888963407u;
 		size_t repo = seed >> 33 & 1, h = (seed >> 34) % MODEL_HASHES;
+		if (i % 1000 == 999) {
+			known_forget_all(k);
+			for (size_t m = 0; m < MODEL_REPOS * MODEL_HASHES; m++)
+				models[m / MODEL_HASHES][m % MODEL_HASHES].is_durable = false;
+		}
 		step(k, &models[repo][h], repo + 1, &hashes[h], seed >> 42);
 	}
 	for (size_t i = 0; i < MODEL_REPOS * MODEL_HASHES; i++)
@@ -435,11 +433,11 @@ race_main(void *arg)
 				atomic_store(&r->claimed[i], 0);
 				known_settle(r->k, 1, &r->hashes[i],
 					(uint64_t)round * THREADS + (uint64_t)me->id, i % 2);
-				known_forget(r->k, 1, &r->hashes[i]);
 			} else {
 				(void)peek(r->k, 1, &r->hashes[i], &ticket);
 			}
 		}
+		known_forget_all(r->k); /* so that the next round can claim them */
 		pthread_barrier_wait(&r->barrier);
 	}
 	return NULL;
