@@ -23,10 +23,6 @@
 #include "log.h"
 #include "recipe.h"
 
-#define GROUP_BYTES                                                                                \
-	((uint64_t)32 << 20) /* without anybody waiting a group goes when it has this              \
-			      */
-#define GROUP_WAIT_NS    ((uint64_t)100 * 1000000)
 #define CHECKPOINT_NS    ((uint64_t)1000 * 1000000)
 #define CHECKPOINT_BYTES ((uint64_t)64 << 20)
 #define FAILED_MAX       256
@@ -122,10 +118,13 @@ ingest_submit(struct ingest *in, struct ingest_rider *rider)
 static bool
 take_group(struct ingest *in, struct group *g)
 {
+	uint64_t bytes_max = (uint64_t)ingest_knob(in, INGEST_KNOB_GROUP);
+	uint64_t wait_ns = (uint64_t)ingest_knob(in, INGEST_KNOB_FLUSH) * 1000;
+
 	pthread_mutex_lock(&in->commit_mtx);
 	for (;;) {
 		bool some = in->batches != NULL;
-		if (in->riders != NULL || in->commit_urgent || in->commit_bytes >= GROUP_BYTES ||
+		if (in->riders != NULL || in->commit_urgent || in->commit_bytes >= bytes_max ||
 			in->batch_count >= COMMIT_QUEUE_MAX || (some && in->commit_stop))
 			break;
 		if (in->commit_stop) {
@@ -136,7 +135,7 @@ take_group(struct ingest *in, struct group *g)
 			pthread_cond_wait(&in->commit_work, &in->commit_mtx);
 			continue;
 		}
-		uint64_t until = in->commit_first_ns + GROUP_WAIT_NS;
+		uint64_t until = in->commit_first_ns + wait_ns;
 		if (clock_mono_ns() >= until)
 			break;
 		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u),

@@ -10,9 +10,12 @@
 #define QUEUE_BLOCKS 32768 /* more than the slabs and end markers there can be */
 
 static enum rc
-worker_open(struct ingest *in, struct worker *w, struct err *err)
+worker_open(struct ingest *in, unsigned number, struct err *err)
 {
+	struct worker *w = &in->workers[number];
+
 	w->in = in;
+	w->number = number;
 	/* a frame ends with the chunk that reaches FRAME_BYTES, so it may be one chunk longer */
 	size_t raw = FRAME_BYTES + ((size_t)256 << 10);
 	w->frame_out_cap = codec_bound(raw);
@@ -65,6 +68,7 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	in->options = *options;
 	in->worker_count = options->workers > WORKERS_MAX ? WORKERS_MAX : options->workers;
+	ingest_knobs_init(in);
 	if ((rc = slab_pool_open(options->slab_bytes, &in->slabs, err)) != RC_OK ||
 		(rc = known_open(options->known_bytes, &in->known, err)) != RC_OK ||
 		(rc = ring_open(QUEUE_BLOCKS, &in->queue, err)) != RC_OK ||
@@ -75,7 +79,7 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 	if ((rc = start_committer(in, err)) != RC_OK)
 		return rc;
 	for (unsigned i = 0; i < in->worker_count; i++)
-		if ((rc = worker_open(in, &in->workers[i], err)) != RC_OK)
+		if ((rc = worker_open(in, i, err)) != RC_OK)
 			return rc;
 	int e = pthread_create(&in->filler, NULL, filter_main, in);
 	if (e != 0)

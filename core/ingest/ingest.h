@@ -10,6 +10,7 @@
 #include "chunker.h"
 #include "content.h"
 #include "err.h"
+#include "knob.h"
 #include "meter.h"
 #include "sha256.h"
 
@@ -178,6 +179,19 @@ void ingest_submit(struct ingest *in, struct ingest_rider *rider);
 /* Chunks did not verify and their rows were marked: forget all that is known, so that the database
  * is asked again. */
 void ingest_forget(struct ingest *in);
+
+/* ---- turning ---- */
+
+enum ingest_knob {
+	INGEST_KNOB_WORKERS,
+	INGEST_KNOB_BATCH,
+	INGEST_KNOB_GROUP,
+	INGEST_KNOB_FLUSH,
+	INGEST_KNOB_LEVEL,
+	INGEST_KNOBS,
+};
+/* The engine's knobs, by enum ingest_knob; borrowed until ingest_close. */
+struct knob *ingest_knobs(struct ingest *in);
 
 /* ---- looking ---- */
 

@@ -21,7 +21,6 @@
 #define WORKER_PACKS_MAX 8
 #define BATCH_BLOCKS_MAX 64
 #define BATCH_PACKS_MAX  (2 * BATCH_BLOCKS_MAX)
-#define BATCH_BYTES_MAX  ((size_t)4 << 20)
 #define FRAME_BYTES                                                                                \
 	((size_t)256 << 10) /* raw bytes of a frame: it ends with the chunk that reaches this */
 #define FRAME_CHUNKS_MAX   1024
@@ -109,6 +108,7 @@ struct batch {
 
 struct worker {
 	struct ingest *in;
+	unsigned number;
 	pthread_t thread;
 	bool started;
 	/* owned by the thread */
@@ -128,6 +128,7 @@ struct ingest {
 	struct ring *queue;
 	unsigned worker_count;
 	struct worker workers[WORKERS_MAX];
+	struct knob knobs[INGEST_KNOBS];
 
 	_Atomic uint64_t next_ticket;
 	_Atomic(struct bloom *) filter; /* NULL until it has been filled from the database */
@@ -166,6 +167,14 @@ struct ingest {
 	_Atomic uint64_t frames_raw, frames_zstd;
 	atomic_int level_now;
 };
+
+/* knobs.c: after options and worker_count are set. */
+void ingest_knobs_init(struct ingest *in);
+static inline int64_t
+ingest_knob(const struct ingest *in, enum ingest_knob knob)
+{
+	return knob_get(&in->knobs[knob]);
+}
 
 /* block.c: blocks are built by writers and freed by the committer. */
 struct block *block_new(const struct ingest_space *space, struct slab *slab);

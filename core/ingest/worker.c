@@ -156,22 +156,28 @@ out:
 
 /* ---- storing ---- */
 
+static int
+at_most(int level, int most)
+{
+	return level < most ? level : most;
+}
+
 /* How hard to compress: hard while nothing waits, not at all when memory is nearly used up. */
 static int
 level_by_pressure(struct ingest *in)
 {
 	size_t used = slab_used_bytes(in->slabs);
 	size_t max = slab_bytes_max(in->slabs);
-	int level = in->options.level;
+	int level = (int)ingest_knob(in, INGEST_KNOB_LEVEL);
 
 	if (used * 8 > max * 7)
 		level = INGEST_LEVEL_RAW;
 	else if (used * 4 > max * 3)
-		level = -7;
+		level = at_most(level, -7);
 	else if (used * 2 > max)
-		level = -5;
+		level = at_most(level, -5);
 	else if (used * 4 > max)
-		level = -1;
+		level = at_most(level, -1);
 	atomic_store_explicit(&in->level_now, level, memory_order_relaxed);
 	return level;
 }
@@ -426,7 +432,7 @@ run_batch(struct worker *w, struct block **blocks, size_t count, struct batch *b
 static size_t
 take_count(const struct ingest *in)
 {
-	size_t n = ring_len(in->queue) / in->worker_count + 1;
+	size_t n = ring_len(in->queue) / (size_t)ingest_knob(in, INGEST_KNOB_WORKERS) + 1;
 
 	return n > BATCH_BLOCKS_MAX ? BATCH_BLOCKS_MAX : n;
 }
@@ -448,6 +454,20 @@ work(struct worker *w, struct block **blocks, size_t count)
 	committer_push(w->in, batch);
 }
 
+/* Fewer workers are wanted than there are. Sleeps a moment; false: this one has work to do. */
+static bool
+stand_by(struct worker *w)
+{
+	struct timespec nap = {.tv_nsec = 20000000};
+
+	if (w->number < (unsigned)ingest_knob(w->in, INGEST_KNOB_WORKERS) ||
+		atomic_load(&w->in->stopping))
+		return false;
+	packs_close_idle(w, PACK_IDLE_NS);
+	nanosleep(&nap, NULL);
+	return true;
+}
+
 void *
 worker_main(void *arg)
 {
@@ -455,6 +475,9 @@ worker_main(void *arg)
 	struct block *blocks[BATCH_BLOCKS_MAX];
 
 	for (;;) {
+		if (stand_by(w))
+			continue;
+		size_t bytes_max = (size_t)ingest_knob(w->in, INGEST_KNOB_BATCH);
 		size_t n = ring_pop_many(w->in->queue, (void **)blocks, take_count(w->in), 5000);
 		if (n == 0) {
 			if (atomic_load(&w->in->stopping) && ring_len(w->in->queue) == 0)
@@ -465,7 +488,7 @@ worker_main(void *arg)
 		/* a batch of many large blocks would hold its slabs too long: cut it by bytes */
 		for (size_t from = 0, to; from < n; from = to) {
 			size_t bytes = 0;
-			for (to = from; to < n && (to == from || bytes < BATCH_BYTES_MAX); to++)
+			for (to = from; to < n && (to == from || bytes < bytes_max); to++)
 				bytes += blocks[to]->bytes;
 			work(w, blocks + from, to - from);
 		}

@@ -743,6 +743,8 @@ sim_open(void)
 	open_pack();
 	struct ingest *in = &sim.in;
 	in->options.db = (struct db *)&sim;
+	in->worker_count = WORKERS_MAX;
+	ingest_knobs_init(in);
 	assert_int_equal(known_open(1 << 20, &in->known, &err), RC_OK);
 	assert_int_equal(bloom_open(10000, 12, &in->filter_filling, &err), RC_OK);
 	pthread_mutex_init(&in->commit_mtx, NULL);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "knob.h"
+
+static struct knob added = {
+	.name = "added", .min = -7, .max = 3, .fallback = 1, .step = 2, .scale = KNOB_ADD};
+static struct knob doubled = {
+	.name = "doubled", .min = 3, .max = 50, .fallback = 12, .scale = KNOB_DOUBLE};
+
+static void
+values_stay_within_the_limits(void **state)
+{
+	(void)state;
+	knob_set(&added, 2);
+	assert_int_equal(knob_get(&added), 2);
+	knob_set(&added, 4);
+	assert_int_equal(knob_get(&added), 3);
+	knob_set(&added, INT64_MIN);
+	assert_int_equal(knob_get(&added), -7);
+	knob_set(&doubled, INT64_MAX);
+	assert_int_equal(knob_get(&doubled), 50);
+}
+
+static void
+neighbours_lead_to_the_limits_and_no_further(void **state)
+{
+	static const int64_t up[] = {-7, -5, -3, -1, 1, 3, 3};
+	static const int64_t down[] = {50, 25, 12, 6, 3, 3};
+	(void)state;
+
+	for (size_t i = 0; i + 1 < sizeof up / sizeof up[0]; i++)
+		assert_int_equal(knob_neighbour(&added, up[i], 1), up[i + 1]);
+	for (size_t i = 0; i + 1 < sizeof down / sizeof down[0]; i++)
+		assert_int_equal(knob_neighbour(&doubled, down[i], -1), down[i + 1]);
+	assert_int_equal(knob_neighbour(&added, -6, -1), -7);
+	assert_int_equal(knob_neighbour(&doubled, 30, 1), 50);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(values_stay_within_the_limits),
+		cmocka_unit_test(neighbours_lead_to_the_limits_and_no_further),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
