@@ -225,14 +225,32 @@ add_reads(struct buf *out, const struct server_ctx *srv)
 	read_service_stats(srv->reads, &r);
 	node_cache_stats(srv->history.nodes, &n);
 	counter(out, "digstore_read_frame_hits_total", "Frames found in memory.", r.frame_hits);
-	counter(out, "digstore_read_frame_misses_total", "Frames read from packs.", r.frame_misses);
-	counter(out, "digstore_read_frame_bytes_total", "Bytes read from packs.",
-		r.frame_bytes_read);
+	counter(out, "digstore_read_frame_misses_total", "Frames read and expanded.",
+		r.frame_misses);
+	counter(out, "digstore_read_layout_hits_total", "Lists of chunks found in memory.",
+		r.layout_hits);
+	counter(out, "digstore_read_layout_misses_total", "Lists of chunks not found there.",
+		r.layout_misses);
+	counter(out, "digstore_read_pack_bytes_total", "Bytes read from packs.", r.bytes_read);
+	counter(out, "digstore_read_direct_bytes_total",
+		"Bytes given out as they were read, without a copy.", r.bytes_direct);
+	counter(out, "digstore_read_waits_total", "Reads that waited for the disk.", r.waits);
 	counter(out, "digstore_read_chunks_verified_total", "Chunks checked against their hash.",
 		r.chunks_verified);
+	counter(out, "digstore_read_chunks_proven_total",
+		"Chunks checked against a checksum made when their hash was right.",
+		r.chunks_proven);
 	counter(out, "digstore_read_chunks_bad_total", "Chunks that did not verify.", r.chunks_bad);
-	gauge(out, "digstore_read_cache_bytes", "Frames held in memory.", r.cache_bytes);
-	gauge(out, "digstore_read_cache_max_bytes", "Most that may be held.", r.cache_max_bytes);
+	head(out, "digstore_read_cache_bytes", "gauge", "Memory that holds frames, by level.");
+	labelled(out, "digstore_read_cache_bytes", "level", "hot", r.frame_hot_bytes);
+	labelled(out, "digstore_read_cache_bytes", "level", "warm",
+		r.frame_bytes - r.frame_hot_bytes);
+	gauge(out, "digstore_read_cache_max_bytes", "Most that may hold frames.",
+		r.frame_max_bytes);
+	gauge(out, "digstore_read_layout_bytes", "Memory that holds lists of chunks.",
+		r.layout_bytes);
+	gauge(out, "digstore_read_layout_max_bytes", "Most that may hold them.",
+		r.layout_max_bytes);
 	counter(out, "digstore_tree_node_hits_total", "Tree nodes found in memory.", n.hits);
 	counter(out, "digstore_tree_node_misses_total", "Tree nodes read from the database.",
 		n.misses);

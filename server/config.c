@@ -74,6 +74,8 @@ const struct config_key config_keys[] = {
 		"write packs around the page cache where the file system allows it"},
 	{"ingest", "compress_level_max", KEY_INT, AT(compress_level_max), 1, 19, "1", NULL,
 		"highest zstd level for uploads"},
+	{"read", "read_memory", KEY_BYTES, AT(read_memory_bytes), MIB, 1024 * GIB, "64MiB", NULL,
+		"what is kept in memory for the next reader: expanded frames, lists of chunks"},
 	{"limits", "stage_ttl", KEY_DURATION, AT(stage_ttl_ms), SECOND, 3650 * DAY, "7d", NULL,
 		"life of a stage that asks for none"},
 	{"limits", "stage_ttl_max", KEY_DURATION, AT(stage_ttl_max_ms), SECOND, 3650 * DAY, "30d",

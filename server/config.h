@@ -63,6 +63,7 @@ struct config {
 	bool pack_direct;
 	uint64_t compress_level_max;
 	/* [limits] */
+	uint64_t read_memory_bytes;
 	uint64_t stage_ttl_ms;
 	uint64_t stage_ttl_max_ms;
 	uint64_t upload_bytes_max;

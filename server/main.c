@@ -36,7 +36,6 @@
 #define KNOWN_BYTES       ((size_t)16 << 20)
 #define FILTER_BYTES_MAX  ((size_t)64 << 20)
 #define NODE_CACHE_BYTES  ((size_t)16 << 20)
-#define FRAME_CACHE_BYTES ((size_t)24 << 20)
 #define ARCHIVE_RATIO_MAX 1000
 #define ARCHIVE_THREADS   16
 #define WATCHERS_MAX      1024
@@ -231,7 +230,7 @@ open_core(struct server *s, struct err *err)
 		.db = s->db,
 		.ingest = x->ingest,
 		.packs = s->readers,
-		.cache_bytes = FRAME_CACHE_BYTES,
+		.cache_bytes = c->read_memory_bytes,
 	};
 	if ((rc = stages_open(&stages, &x->stages, err)) != RC_OK ||
 		(rc = node_cache_open(NODE_CACHE_BYTES, &x->history.nodes, err)) != RC_OK ||

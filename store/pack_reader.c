@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "checksum.h"
@@ -277,7 +278,60 @@ struct extent {
 	uint64_t offset;
 	uint8_t *data;
 	size_t len;
+	struct pack_wait *wait;
 };
+
+/* Bytes that are in the page cache, up to the first that is not. A file system that cannot tell
+ * says nothing. */
+static size_t
+pread_cached(int fd, const struct extent *e)
+{
+	size_t got = 0;
+
+	while (got < e->len) {
+		struct iovec to = {e->data + got, e->len - got};
+		ssize_t n = preadv2(fd, &to, 1, (off_t)(e->offset + got), RWF_NOWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	return got;
+}
+
+static enum rc
+would_wait(struct err *err)
+{
+	return err_set(err, RC_AGAIN, NULL, "not without waiting for the disk");
+}
+
+static enum rc
+read_cached(struct pack_readers *r, const struct extent *e, struct err *err)
+{
+	struct open_pack *p = take_open(r, e->pack_id);
+
+	if (p == NULL)
+		return would_wait(err);
+	size_t got = pread_cached(p->fd, e);
+	release(r, p);
+	return got == e->len ? RC_OK : would_wait(err);
+}
+
+static int
+pread_extent(int fd, const struct extent *e, size_t *got)
+{
+	size_t more = 0;
+
+	*got = e->wait != NULL ? pread_cached(fd, e) : 0;
+	if (*got == e->len)
+		return 0;
+	if (e->wait != NULL)
+		e->wait->waited = true;
+	int errnum = pack_dir_pread(fd, e->data + *got, e->len - *got, e->offset + *got, &more);
+	*got += more;
+	return errnum;
+}
 
 static enum rc
 read_extent(struct pack_readers *r, const struct extent *e, struct err *err)
@@ -286,13 +340,15 @@ read_extent(struct pack_readers *r, const struct extent *e, struct err *err)
 	size_t got = 0;
 	int errnum = EIO;
 
+	if (e->wait != NULL && e->wait->never)
+		return read_cached(r, e, err);
 	for (int attempt = 0; attempt < 2 && errnum == EIO; attempt++) {
 		if (attempt > 0)
 			pack_readers_forget(r, e->pack_id);
 		enum rc rc = acquire(r, e->pack_id, &p, err);
 		if (rc != RC_OK)
 			return rc;
-		errnum = pack_dir_pread(p->fd, e->data, e->len, e->offset, &got);
+		errnum = pread_extent(p->fd, e, &got);
 		release(r, p);
 	}
 	if (errnum != 0)
@@ -315,22 +371,31 @@ decode_frame(const struct pack_place *place, const struct buf *buf, struct pack_
 	return pack_frame_payload_ok(view) ? NULL : "frame: payload checksum";
 }
 
+static enum rc
+check_place(struct pack_readers *r, const struct pack_place *place, struct err *err)
+{
+	if (place->bytes >= PACK_FRAME_HEAD_BYTES && place->bytes <= PACK_FRAME_BYTES_MAX &&
+		place->offset <= INT64_MAX - PACK_FRAME_BYTES_MAX)
+		return RC_OK;
+	return pack_dir_corrupt(
+		r->dir, place->pack_id, place->offset, "frame: impossible place", err);
+}
+
 enum rc
-pack_read_frame(struct pack_readers *r, const struct pack_place *place, struct buf *buf,
-	struct pack_frame_view *out, struct err *err)
+pack_read_frame(struct pack_readers *r, const struct pack_place *place, struct pack_wait *wait,
+	struct buf *buf, struct pack_frame_view *out, struct err *err)
 {
 	struct pack_frame_view view;
 
 	buf_clear(buf);
-	if (place->bytes < PACK_FRAME_HEAD_BYTES || place->bytes > PACK_FRAME_BYTES_MAX ||
-		place->offset > INT64_MAX - PACK_FRAME_BYTES_MAX)
-		return pack_dir_corrupt(
-			r->dir, place->pack_id, place->offset, "frame: impossible place", err);
+	enum rc rc = check_place(r, place, err);
+	if (rc != RC_OK)
+		return rc;
 	uint8_t *data = buf_grow(buf, place->bytes);
 	if (data == NULL)
 		return pack_dir_errno(r->dir, place->pack_id, ENOMEM, "read a frame", err);
-	struct extent e = {place->pack_id, place->offset, data, place->bytes};
-	enum rc rc = read_extent(r, &e, err);
+	struct extent e = {place->pack_id, place->offset, data, place->bytes, wait};
+	rc = read_extent(r, &e, err);
 	if (rc != RC_OK)
 		return rc;
 	const char *wrong = decode_frame(place, buf, &view);
@@ -340,11 +405,85 @@ pack_read_frame(struct pack_readers *r, const struct pack_place *place, struct b
 	return RC_OK;
 }
 
+/* Header and table of most frames are in here. */
+#define SHAPE_BYTES 2048u
+
+/* *head_bytes: what header and table take, SHAPE_BYTES at most until all of it is at data. */
+static enum rc
+read_head(struct pack_readers *r, const struct extent *e, size_t *head_bytes, struct err *err)
+{
+	uint64_t frame_bytes;
+
+	enum rc rc = read_extent(r, e, err);
+	*head_bytes = PACK_FRAME_HEAD_BYTES;
+	if (rc == RC_OK && pack_frame_peek(e->data, &frame_bytes))
+		*head_bytes += (size_t)get_u32(e->data + 8) * PACK_CHUNK_ENTRY_BYTES;
+	return rc;
+}
+
+enum rc
+pack_read_shape(struct pack_readers *r, const struct pack_place *place, struct pack_wait *wait,
+	struct pack_frame_shape *out, struct err *err)
+{
+	uint8_t small[SHAPE_BYTES];
+	uint8_t *large = NULL;
+	size_t head_bytes = 0;
+	struct pack_frame_view view;
+
+	enum rc rc = check_place(r, place, err);
+	if (rc != RC_OK)
+		return rc;
+	struct extent e = {place->pack_id, place->offset, small,
+		place->bytes < sizeof small ? place->bytes : sizeof small, wait};
+	rc = read_head(r, &e, &head_bytes, err);
+	if (rc == RC_OK && head_bytes > e.len && head_bytes <= place->bytes) {
+		large = malloc(head_bytes);
+		if (large == NULL)
+			return pack_dir_errno(r->dir, place->pack_id, ENOMEM, "read a frame", err);
+		e.data = large;
+		e.len = head_bytes;
+		rc = read_extent(r, &e, err);
+	}
+	if (rc != RC_OK)
+		goto out;
+	const char *wrong = pack_frame_decode_head(place, e.data, e.len, &view);
+	if (wrong == NULL && view.place.bytes != place->bytes)
+		wrong = "frame: not of the size it should have";
+	if (wrong != NULL)
+		rc = pack_dir_corrupt(r->dir, place->pack_id, place->offset, wrong, err);
+	else
+		*out = (struct pack_frame_shape){view.codec, view.chunk_count,
+			(uint32_t)(view.stored - e.data), view.raw_bytes, view.stored_bytes};
+out:
+	free(large);
+	return rc;
+}
+
+enum rc
+pack_read_bytes(struct pack_readers *r, uint64_t pack_id, uint64_t offset, struct pack_wait *wait,
+	uint8_t *data, size_t len, struct err *err)
+{
+	struct extent e = {pack_id, offset, data, len, wait};
+
+	return read_extent(r, &e, err);
+}
+
+void
+pack_readers_advise(struct pack_readers *r, const struct pack_place *place)
+{
+	struct open_pack *p = take_open(r, place->pack_id);
+
+	if (p == NULL)
+		return;
+	posix_fadvise(p->fd, (off_t)place->offset, (off_t)place->bytes, POSIX_FADV_WILLNEED);
+	release(r, p);
+}
+
 enum rc
 pack_read_header(struct pack_readers *r, uint64_t pack_id, struct pack_header *out, struct err *err)
 {
 	uint8_t block[PACK_BLOCK_BYTES];
-	struct extent e = {pack_id, 0, block, sizeof block};
+	struct extent e = {pack_id, 0, block, sizeof block, NULL};
 
 	enum rc rc = read_extent(r, &e, err);
 	if (rc != RC_OK)
@@ -376,7 +515,7 @@ read_trailer(struct pack_readers *r, uint64_t pack_id, uint64_t file_bytes_now,
 	struct pack_trailer *out, struct err *err)
 {
 	uint8_t data[PACK_TRAILER_BYTES];
-	struct extent e = {pack_id, file_bytes_now - sizeof data, data, sizeof data};
+	struct extent e = {pack_id, file_bytes_now - sizeof data, data, sizeof data, NULL};
 
 	if (file_bytes_now < PACK_BLOCK_BYTES + PACK_FOOTER_HEAD_BYTES + PACK_TRAILER_BYTES)
 		return err_set(err, RC_NOT_FOUND, NULL, "the pack has no footer");
@@ -463,7 +602,7 @@ pack_read_footer(struct pack_readers *r, uint64_t pack_id, struct pack_index *ou
 	uint8_t *data = buf_grow(&out->bytes, t.footer_bytes);
 	if (data == NULL)
 		return pack_dir_errno(r->dir, pack_id, ENOMEM, "read a pack's footer", err);
-	struct extent e = {pack_id, t.footer_offset, data, t.footer_bytes};
+	struct extent e = {pack_id, t.footer_offset, data, t.footer_bytes, NULL};
 	rc = read_extent(r, &e, err);
 	if (rc != RC_OK)
 		return rc;

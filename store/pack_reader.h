@@ -2,6 +2,7 @@
 #ifndef DG_PACK_READER_H
 #define DG_PACK_READER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,11 +31,37 @@ void pack_readers_free(struct pack_readers *r);
 /* Close the file of a pack that is to be removed; reads under way end well. */
 void pack_readers_forget(struct pack_readers *r, uint64_t pack_id);
 
+/* What a read may wait for, and whether it did. NULL instead of one: it may, and nobody asks. */
+struct pack_wait {
+	bool never;  /* RC_AGAIN without kind where the disk, or an open file, is not at hand */
+	bool waited; /* set when what was read was not in the page cache; never cleared */
+};
+
 /* Read the frame at place, all of it, into buf (emptied first, limit at least place->bytes) and
  * check it; *out borrows from buf until that is changed. RC_CORRUPT; RC_IO; RC_NOMEM, also if the
  * limit of buf is too small; RC_AGAIN, kind "overloaded": no file descriptor free. */
-enum rc pack_read_frame(struct pack_readers *r, const struct pack_place *place, struct buf *buf,
-	struct pack_frame_view *out, struct err *err);
+enum rc pack_read_frame(struct pack_readers *r, const struct pack_place *place,
+	struct pack_wait *wait, struct buf *buf, struct pack_frame_view *out, struct err *err);
+
+/* How the frame at place is stored, from its checked header and chunk table alone. Errors as
+ * pack_read_frame. */
+struct pack_frame_shape {
+	enum codec_id codec;
+	uint32_t chunk_count;
+	uint32_t payload_at; /* where the payload begins, from the start of the frame */
+	uint64_t raw_bytes;
+	uint64_t stored_bytes;
+};
+enum rc pack_read_shape(struct pack_readers *r, const struct pack_place *place,
+	struct pack_wait *wait, struct pack_frame_shape *out, struct err *err);
+
+/* Read len bytes at offset of a pack and check nothing: for payloads of raw frames, whose chunks
+ * the caller compares with their hashes. Errors as pack_read_frame. */
+enum rc pack_read_bytes(struct pack_readers *r, uint64_t pack_id, uint64_t offset,
+	struct pack_wait *wait, uint8_t *data, size_t len, struct err *err);
+
+/* The frame will be wanted soon: have the kernel read it, if its file is open. Does not wait. */
+void pack_readers_advise(struct pack_readers *r, const struct pack_place *place);
 
 /* The header block. Errors as pack_read_frame. */
 enum rc pack_read_header(

@@ -40,6 +40,7 @@ struct frame_cache {
 	/* immutable */
 	size_t bytes_max;
 	size_t bucket_mask;
+	const struct knob *hot;
 	pthread_mutex_t mtx;
 	/* guarded by mtx */
 	struct frame_shared **buckets;
@@ -160,55 +161,47 @@ frame_is_verified(const struct frame *f, uint32_t index)
 	return (bits >> index % 64 & 1) != 0;
 }
 
-#define JOBS_MAX 64
-
-/* Hash a batch; returns how many were wrong. */
-static uint32_t
-verify_batch(struct frame_shared *f, const uint32_t *indexes, uint32_t count)
+static void
+verify_batch(struct frame_shared *f, const uint32_t *indexes, uint32_t count, struct proofs *proofs,
+	struct proofs_verdict *verdict)
 {
-	struct sha256_job jobs[JOBS_MAX];
-	struct sha256 hashes[JOBS_MAX];
-	uint32_t bad = 0;
+	struct proof_chunk chunks[PROOFS_CHECK_MAX];
+	struct pack_chunk named[PROOFS_CHECK_MAX];
+	const struct sha256 *names[PROOFS_CHECK_MAX];
+	bool ok[PROOFS_CHECK_MAX];
 
 	if (count == 0)
-		return 0;
+		return;
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t start = f->starts[indexes[i]];
-		jobs[i] = (struct sha256_job){
-			f->frame.raw + start, f->starts[indexes[i] + 1] - start, &hashes[i]};
+		chunk_at(f, indexes[i], &named[i]);
+		names[i] = &named[i].hash;
+		chunks[i] = (struct proof_chunk){f->frame.pack_id, f->frame.offset, start,
+			f->frame.raw + start, f->starts[indexes[i] + 1] - start};
 	}
-	sha256_many(jobs, count);
-	for (uint32_t i = 0; i < count; i++) {
-		struct pack_chunk c;
-		chunk_at(f, indexes[i], &c);
-		if (sha256_equal(&hashes[i], &c.hash))
+	proofs_check(proofs, chunks, names, count, ok, verdict);
+	for (uint32_t i = 0; i < count; i++)
+		if (ok[i])
 			atomic_fetch_or_explicit(&f->verified[indexes[i] / 64],
 				UINT64_C(1) << indexes[i] % 64, memory_order_relaxed);
-		else
-			bad++;
-	}
-	return bad;
 }
 
-uint32_t
-frame_verify(struct frame *frame, uint32_t first, uint32_t count, uint32_t *bad)
+void
+frame_verify(struct frame *frame, uint32_t first, uint32_t count, struct proofs *proofs,
+	struct proofs_verdict *verdict)
 {
-	uint32_t indexes[JOBS_MAX];
+	uint32_t indexes[PROOFS_CHECK_MAX];
 	uint32_t n = 0;
-	uint32_t hashed = 0;
 	uint32_t end = count < frame->chunk_count - first ? first + count : frame->chunk_count;
 
-	*bad = 0;
 	for (uint32_t i = first; i < end; i++) {
 		if (!frame_is_verified(frame, i))
 			indexes[n++] = i;
-		if (n == JOBS_MAX || (n > 0 && i + 1 == end)) {
-			*bad += verify_batch(frame->shared, indexes, n);
-			hashed += n;
+		if (n == PROOFS_CHECK_MAX || (n > 0 && i + 1 == end)) {
+			verify_batch(frame->shared, indexes, n, proofs, verdict);
 			n = 0;
 		}
 	}
-	return hashed;
 }
 
 /* ---- the cache ---- */
@@ -218,7 +211,8 @@ frame_verify(struct frame *frame, uint32_t first, uint32_t count, uint32_t *bad)
 #define BUCKET_BITS_MAX 22
 
 enum rc
-frame_cache_open(size_t bytes_max, struct frame_cache **out, struct err *err)
+frame_cache_open(
+	size_t bytes_max, const struct knob *hot, struct frame_cache **out, struct err *err)
 {
 	size_t buckets = 64;
 
@@ -230,6 +224,7 @@ frame_cache_open(size_t bytes_max, struct frame_cache **out, struct err *err)
 		buckets *= 2;
 	c->bytes_max = bytes_max;
 	c->bucket_mask = buckets - 1;
+	c->hot = hot;
 	c->buckets = calloc(buckets, sizeof(struct frame_shared *));
 	if (c->buckets == NULL) {
 		free(c);
@@ -306,10 +301,11 @@ static void
 promote(struct frame_cache *c, struct frame_shared *f)
 {
 	struct level_list *protected = &c->levels[PROTECTED];
+	size_t bytes_max = c->bytes_max / 100 * (size_t)knob_get(c->hot);
 
 	list_remove(c, f);
 	list_add(c, f, PROTECTED);
-	while (protected->bytes > c->bytes_max / 8 * 7 && protected->oldest != f) {
+	while (protected->bytes > bytes_max && protected->oldest != f) {
 		struct frame_shared *oldest = protected->oldest;
 		list_remove(c, oldest);
 		list_add(c, oldest, PROBATION);
@@ -326,8 +322,6 @@ frame_cache_take(struct frame_cache *c, uint64_t pack_id, uint64_t offset, uint6
 		c->hits++;
 		if (f->level == PROTECTED || f->brought_by != reader)
 			promote(c, f);
-	} else {
-		c->misses++;
 	}
 	pthread_mutex_unlock(&c->mtx);
 	return f != NULL ? &f->frame : NULL;
@@ -365,10 +359,9 @@ frame_cache_keep(struct frame_cache *c, struct frame *frame, uint64_t reader)
 	struct frame_shared *f = frame->shared;
 	struct frame_shared *gone = NULL;
 
-	if (f->cost > c->bytes_max)
-		return;
 	pthread_mutex_lock(&c->mtx);
-	if (*find(c, frame->pack_id, frame->offset) == NULL) {
+	c->misses++;
+	if (f->cost <= c->bytes_max && *find(c, frame->pack_id, frame->offset) == NULL) {
 		while (cache_bytes(c) > c->bytes_max - f->cost) {
 			struct level_list *from = &c->levels[PROBATION];
 			if (from->oldest == NULL)
@@ -403,6 +396,7 @@ void
 frame_cache_stats(struct frame_cache *c, struct frame_cache_stats *out)
 {
 	pthread_mutex_lock(&c->mtx);
-	*out = (struct frame_cache_stats){c->hits, c->misses, cache_bytes(c), c->bytes_max};
+	*out = (struct frame_cache_stats){
+		c->hits, c->misses, cache_bytes(c), c->levels[PROTECTED].bytes, c->bytes_max};
 	pthread_mutex_unlock(&c->mtx);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A read goes slice by slice: where is its chunk (located in batches, which grow as the read goes
- * on), the frame it is in (the reader's own two, the cache, the pack), is the chunk right. Only
- * then are bytes copied, once, from the frame to the caller. */
+/* A read goes slice by slice: where is its chunk (in a layout, or located in batches, which grow as
+ * the read goes on), the frame it is in (the reader's own two, the cache, the pack), is the chunk
+ * right. Only then are bytes given out: copied once from the frame, or, from raw frames, read to
+ * where they are wanted and checked there. */
 #include "reader.h"
 
 #include <inttypes.h>
@@ -12,21 +13,72 @@
 #include "db_recipe.h"
 #include "reader_internal.h"
 
+/* ---- the service ---- */
+
+static void
+init_knobs(struct read_service *rs)
+{
+	rs->knobs[READ_KNOB_AHEAD] = (struct knob){
+		.name = "read_ahead_frames",
+		.unit = "frames",
+		.what = "frames asked for ahead of a reader that waits for the disk",
+		.min = 0,
+		.max = 16,
+		.fallback = 8,
+		.scale = KNOB_ADD,
+		.step = 4,
+	};
+	rs->knobs[READ_KNOB_HOT] = (struct knob){
+		.name = "read_hot_percent",
+		.unit = "percent",
+		.what = "share of the frame cache that is for frames asked for again",
+		.min = 20,
+		.max = 95,
+		.fallback = 85,
+		.scale = KNOB_ADD,
+		.step = 15,
+	};
+	for (int i = 0; i < READ_KNOBS; i++)
+		knob_set(&rs->knobs[i], rs->knobs[i].fallback);
+}
+
+/* A 32nd is for proofs (8 bytes a chunk), a quarter for layouts (84 bytes a chunk), the rest for
+ * frames. */
 enum rc
 read_service_open(const struct read_options *options, struct read_service **out, struct err *err)
 {
+	size_t bytes = options->cache_bytes;
+
 	*out = NULL;
 	struct read_service *rs = calloc(1, sizeof *rs);
 	if (rs == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	rs->options = *options;
-	enum rc rc = frame_cache_open(options->cache_bytes, &rs->cache, err);
+	pthread_mutex_init(&rs->mtx, NULL);
+	init_knobs(rs);
+	enum rc rc = frame_cache_open(
+		bytes - bytes / 4 - bytes / 32, &rs->knobs[READ_KNOB_HOT], &rs->frames, err);
+	if (rc == RC_OK)
+		rc = layout_cache_open(bytes / 4, &rs->layouts, err);
+	if (rc == RC_OK)
+		rc = proofs_open(bytes / 32, &rs->proofs, err);
 	if (rc != RC_OK) {
-		free(rs);
+		read_service_free(rs);
 		return rc;
 	}
 	*out = rs;
 	return RC_OK;
+}
+
+static void
+destroy(struct reader *r)
+{
+	free(r->look_up);
+	free(r->expected);
+	codec_free(r->codec);
+	buf_done(&r->stored);
+	buf_done(&r->chunk);
+	free(r);
 }
 
 void
@@ -34,38 +86,71 @@ read_service_free(struct read_service *rs)
 {
 	if (rs == NULL)
 		return;
-	frame_cache_free(rs->cache);
+	while (rs->idle != NULL) {
+		struct reader *r = rs->idle;
+		rs->idle = r->next_idle;
+		destroy(r);
+	}
+	frame_cache_free(rs->frames);
+	layout_cache_free(rs->layouts);
+	proofs_free(rs->proofs);
+	pthread_mutex_destroy(&rs->mtx);
 	free(rs);
+}
+
+struct knob *
+read_service_knobs(struct read_service *rs)
+{
+	return rs->knobs;
 }
 
 void
 read_service_stats(struct read_service *rs, struct read_stats *out)
 {
-	struct frame_cache_stats cache;
+	struct frame_cache_stats frames;
+	struct layout_stats layouts;
 
-	frame_cache_stats(rs->cache, &cache);
+	frame_cache_stats(rs->frames, &frames);
+	layout_stats(rs->layouts, &layouts);
 	*out = (struct read_stats){
-		.frame_hits = cache.hits,
-		.frame_misses = cache.misses,
-		.frame_bytes_read = atomic_load(&rs->bytes_read),
+		.frame_hits = frames.hits,
+		.frame_misses = frames.misses,
+		.layout_hits = layouts.hits,
+		.layout_misses = layouts.misses,
+		.bytes_read = atomic_load(&rs->bytes_read),
+		.bytes_direct = atomic_load(&rs->bytes_direct),
 		.chunks_verified = atomic_load(&rs->chunks_verified),
+		.chunks_proven = atomic_load(&rs->chunks_proven),
 		.chunks_bad = atomic_load(&rs->chunks_bad),
-		.cache_bytes = cache.bytes,
-		.cache_max_bytes = cache.bytes_max,
+		.waits = atomic_load(&rs->waits),
+		.frame_bytes = frames.bytes,
+		.frame_hot_bytes = frames.hot_bytes,
+		.frame_max_bytes = frames.bytes_max,
+		.layout_bytes = layouts.bytes,
+		.layout_max_bytes = layouts.bytes_max,
 	};
 }
+
+void
+reader_count(struct read_service *rs, const struct proofs_verdict *verdict)
+{
+	atomic_fetch_add_explicit(&rs->chunks_verified, verdict->hashed, memory_order_relaxed);
+	atomic_fetch_add_explicit(&rs->chunks_proven, verdict->proven, memory_order_relaxed);
+}
+
+/* ---- opening ---- */
 
 static void
 start_at(struct reader *r, uint64_t offset)
 {
+	reader_forget_slices(r);
 	r->offset = offset;
 	r->walked = offset;
 	r->sought = true;
-	r->in_part = false;
-	r->count = 0;
-	r->next = 0;
 	r->batch_want = BATCH_MIN;
 	r->at = NULL;
+	r->direct_from = 0;
+	r->advised_until = 0;
 	err_clear(&r->failed);
 }
 
@@ -77,56 +162,97 @@ check_offset(uint64_t offset, uint64_t size, struct err *err)
 	return err_set(err, RC_INVALID, NULL, "byte %" PRIu64 " is behind the end", offset);
 }
 
+static struct reader *
+take_idle(struct read_service *rs)
+{
+	pthread_mutex_lock(&rs->mtx);
+	struct reader *r = rs->idle;
+	if (r != NULL) {
+		rs->idle = r->next_idle;
+		rs->idle_count--;
+	}
+	pthread_mutex_unlock(&rs->mtx);
+	return r;
+}
+
 static enum rc
-open_reader(struct read_service *rs, const struct repo *repo, struct reader **out, struct err *err)
+open_reader(struct read_service *rs, const struct repo *repo, bool no_wait, struct reader **out,
+	struct err *err)
 {
 	*out = NULL;
-	struct reader *r = calloc(1, sizeof *r);
-	if (r == NULL)
-		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	struct reader *r = take_idle(rs);
+	if (r == NULL) {
+		r = calloc(1, sizeof *r);
+		if (r == NULL)
+			return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+		buf_init(&r->stored, 0);
+		buf_init(&r->chunk, PACK_FRAME_RAW_BYTES_MAX);
+	}
 	r->rs = rs;
 	r->repo_id = repo->id;
 	r->number = atomic_fetch_add(&rs->readers, 1) + 1;
+	r->no_wait = no_wait;
+	r->wait = (struct pack_wait){.never = no_wait};
+	r->is_cold = false;
 	r->run_want = RUN_MIN;
-	buf_init(&r->stored, 0);
-	buf_init(&r->part, PART_BYTES_MAX);
 	*out = r;
 	return RC_OK;
 }
 
 enum rc
-reader_switch(struct reader *r, const struct content *content, uint64_t offset, struct err *err)
+reader_would_wait(struct err *err)
+{
+	return err_set(err, RC_AGAIN, NULL, "not without waiting");
+}
+
+/* Where its recipe is, unless a part of it is at hand. */
+static enum rc
+find_recipe(struct reader *r, uint64_t offset, struct err *err)
 {
 	struct file_row file = {.recipe_id = 0};
 
+	r->recipe_known = false;
+	if (offset < r->size)
+		r->part = layout_find(r->rs->layouts, &r->key, offset);
+	if (r->part != NULL)
+		return RC_OK;
+	if (r->no_wait)
+		return reader_would_wait(err);
+	enum rc rc = db_file_get(r->rs->options.db, r->repo_id, &r->key.content.id, &file, err);
+	if (rc == RC_OK && file.size != r->size)
+		rc = reader_corrupt(r, "the file's row has another size", err);
+	r->recipe_id = file.recipe_id;
+	r->recipe_known = rc == RC_OK;
+	return rc;
+}
+
+enum rc
+reader_switch(struct reader *r, const struct content *content, uint64_t offset, struct err *err)
+{
 	enum rc rc = check_offset(offset, content->size, err);
+
 	if (rc != RC_OK)
 		return rc;
 	r->size = 0; /* nothing to read if this fails */
 	start_at(r, 0);
 	if (!content_kind_known(content->kind))
 		return reader_corrupt(r, "unknown kind of content", err);
-	if (content->kind == CONTENT_RECIPE) {
-		rc = db_file_get(r->rs->options.db, r->repo_id, &content->id, &file, err);
-		if (rc != RC_OK)
-			return rc;
-		if (file.size != content->size)
-			return reader_corrupt(r, "the file's row has another size", err);
-	}
-	r->kind = content->kind;
-	r->id = content->id;
+	r->key = (struct layout_key){r->repo_id, *content};
 	r->exact = true;
-	r->recipe_id = file.recipe_id;
 	r->size = content->size;
 	start_at(r, offset);
-	return RC_OK;
+	if (content->kind == CONTENT_RECIPE)
+		rc = find_recipe(r, offset, err);
+	if (rc != RC_OK)
+		r->size = 0;
+	return rc;
 }
 
-enum rc
-reader_open(struct read_service *rs, const struct repo *repo, const struct content *content,
-	uint64_t offset, struct reader **out, struct err *err)
+static enum rc
+open_content(struct read_service *rs, const struct repo *repo, bool no_wait,
+	const struct content *content, uint64_t offset, struct reader **out, struct err *err)
 {
-	enum rc rc = open_reader(rs, repo, out, err);
+	enum rc rc = open_reader(rs, repo, no_wait, out, err);
 
 	if (rc == RC_OK)
 		rc = reader_switch(*out, content, offset, err);
@@ -138,15 +264,32 @@ reader_open(struct read_service *rs, const struct repo *repo, const struct conte
 }
 
 enum rc
+reader_open(struct read_service *rs, const struct repo *repo, const struct content *content,
+	uint64_t offset, struct reader **out, struct err *err)
+{
+	return open_content(rs, repo, false, content, offset, out, err);
+}
+
+enum rc
+reader_open_now(struct read_service *rs, const struct repo *repo, const struct content *content,
+	uint64_t offset, struct reader **out, struct err *err)
+{
+	return open_content(rs, repo, true, content, offset, out, err);
+}
+
+enum rc
 reader_open_recipe(struct read_service *rs, const struct repo *repo, uint64_t recipe_id,
 	uint64_t size, struct reader **out, struct err *err)
 {
-	enum rc rc = open_reader(rs, repo, out, err);
+	enum rc rc = open_reader(rs, repo, false, out, err);
 
 	if (rc != RC_OK)
 		return rc;
-	(*out)->kind = CONTENT_RECIPE;
+	/* it has no name yet, so nothing of it is kept */
+	(*out)->key = (struct layout_key){.repo_id = repo->id, .content.kind = CONTENT_RECIPE};
+	(*out)->exact = false;
 	(*out)->recipe_id = recipe_id;
+	(*out)->recipe_known = true;
 	(*out)->size = size;
 	start_at(*out, 0);
 	return RC_OK;
@@ -162,29 +305,7 @@ reader_seek(struct reader *r, uint64_t offset, struct err *err)
 	return rc;
 }
 
-enum rc
-reader_expect(struct reader *r, const struct content *contents, size_t count, struct err *err)
-{
-	size_t n = 0;
-	size_t found = 0;
-
-	r->expected_count = 0;
-	r->expected_next = 0;
-	for (size_t i = 0; i < count && n < READER_EXPECT_MAX; i++)
-		if (contents[i].kind == CONTENT_CHUNK && contents[i].size > 0)
-			r->hashes[n++] = contents[i].id;
-	if (n < 2)
-		return RC_OK;
-	if (r->expected == NULL)
-		r->expected = calloc(READER_EXPECT_MAX, sizeof *r->expected);
-	if (r->expected == NULL)
-		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	enum rc rc = db_chunk_locate(
-		r->rs->options.db, r->repo_id, r->hashes, n, r->expected, &found, err);
-	if (rc == RC_OK)
-		r->expected_count = n;
-	return rc;
-}
+/* ---- reading ---- */
 
 /* Bytes at r->at, of the slice that holds offset. */
 static enum rc
@@ -198,14 +319,14 @@ ready(struct reader *r, struct err *err)
 		rc = reader_refill(r, err);
 	if (rc == RC_OK && r->count == 0)
 		rc = reader_corrupt(r, "recipe: shorter than its content", err);
-	return rc == RC_OK ? reader_fetch(r, err) : rc;
+	return rc;
 }
 
 static size_t
 copy_out(struct reader *r, uint8_t *out, size_t max)
 {
-	const struct recipe_slice *slice = &r->batch[r->next].slice;
-	uint64_t done = r->offset - r->slice_start;
+	const struct layout_slice *slice = &r->window[r->next].slice;
+	uint64_t done = r->offset - slice->start;
 	uint64_t left = slice->length - done;
 	size_t n = max;
 
@@ -216,11 +337,28 @@ copy_out(struct reader *r, uint8_t *out, size_t max)
 	memcpy(out, r->at + done, n);
 	r->offset += n;
 	if (n == left) {
-		r->slice_start += slice->length;
 		r->next++;
 		r->at = NULL;
 	}
 	return n;
+}
+
+/* Some bytes at out; *got is more than 0 after RC_OK. */
+static enum rc
+step(struct reader *r, uint8_t *out, size_t max, size_t *got, struct err *err)
+{
+	enum rc rc = ready(r, err);
+
+	*got = 0;
+	if (rc == RC_OK && r->at == NULL)
+		rc = reader_read_direct(r, out, max, got, err);
+	if (rc == RC_OK && r->at == NULL && *got == 0)
+		rc = reader_fetch(r, err);
+	if (rc == RC_OK && *got == 0)
+		*got = copy_out(r, out, max);
+	if (rc == RC_OK && (r->wait.waited || r->is_cold))
+		reader_read_ahead(r);
+	return rc;
 }
 
 enum rc
@@ -229,11 +367,13 @@ reader_read(struct reader *r, uint8_t *out, size_t max, size_t *got, struct err 
 	size_t n = 0;
 
 	*got = 0;
-	while (r->failed.rc == RC_OK && n < max && r->offset < r->size)
-		if (ready(r, &r->failed) == RC_OK)
-			n += copy_out(r, out + n, max - n);
+	while (r->failed.rc == RC_OK && n < max && r->offset < r->size) {
+		size_t more = 0;
+		if (step(r, out + n, max - n, &more, &r->failed) == RC_OK)
+			n += more;
+	}
 	/* what is right goes out first; the next call tells of the failure */
-	if (r->failed.rc != RC_OK && n == 0) {
+	if (r->failed.rc != RC_OK && (n == 0 || r->no_wait)) {
 		*err = r->failed;
 		return err->rc;
 	}
@@ -241,15 +381,32 @@ reader_read(struct reader *r, uint8_t *out, size_t max, size_t *got, struct err 
 	return RC_OK;
 }
 
+static void
+trim(struct buf *b)
+{
+	if (b->cap > IDLE_BUF_BYTES_MAX)
+		buf_done(b);
+}
+
 void
 reader_free(struct reader *r)
 {
 	if (r == NULL)
 		return;
+	struct read_service *rs = r->rs;
 	reader_let_go(r);
-	free(r->expected);
-	codec_free(r->codec);
-	buf_done(&r->stored);
-	buf_done(&r->part);
-	free(r);
+	reader_forget_slices(r);
+	r->expected_count = 0;
+	trim(&r->stored);
+	trim(&r->chunk);
+	pthread_mutex_lock(&rs->mtx);
+	bool keep = rs->idle_count < IDLE_READERS_MAX;
+	if (keep) {
+		r->next_idle = rs->idle;
+		rs->idle = r;
+		rs->idle_count++;
+	}
+	pthread_mutex_unlock(&rs->mtx);
+	if (!keep)
+		destroy(r);
 }

@@ -5,7 +5,6 @@
 
 #include "codec.h"
 #include "ingest.h"
-#include "pack_reader.h"
 #include "reader_internal.h"
 
 /* ---- damage ---- */
@@ -28,23 +27,40 @@ reader_corrupt(const struct reader *r, const char *detail, struct err *err)
 
 /* The chunk is bad where its row says it is. */
 static enum rc
-mark_bad(struct reader *r, const struct located *l, const char *why, struct err *err)
+mark_bad(struct reader *r, const struct chunk_row *row, const char *why, struct err *err)
 {
 	struct read_service *rs = r->rs;
 	struct err ignored = ERR_INIT; /* it stays unmarked until someone reads it again */
 	char hex[SHA256_HEX_BYTES];
 
-	sha256_hex(&l->slice.chunk, hex);
-	enum rc marked = db_chunk_mark_bad(rs->options.db, &l->row, &ignored);
+	sha256_hex(&row->hash, hex);
+	enum rc marked = db_chunk_mark_bad(rs->options.db, row, &ignored);
 	if (rs->options.ingest != NULL)
 		ingest_forget(rs->options.ingest);
-	pack_readers_forget(rs->options.packs, l->row.pack_id);
-	frame_cache_drop(rs->cache, l->row.pack_id, l->row.frame_offset);
+	pack_readers_forget(rs->options.packs, row->pack_id);
+	frame_cache_drop(rs->frames, row->pack_id, row->frame_offset);
 	atomic_fetch_add(&rs->chunks_bad, 1);
 	damaged(r, err);
 	return err_detail(err, "chunk %s, pack %016" PRIx64 ", frame %" PRIu64 ", %s: %s", hex,
-		l->row.pack_id, l->row.frame_offset,
+		row->pack_id, row->frame_offset,
 		marked == RC_OK ? "marked bad" : "could not be marked bad", why);
+}
+
+static enum rc
+mark_place_bad(struct reader *r, const struct located *l, const struct err *why, struct err *err)
+{
+	const struct layout_place *p = &l->place;
+	const struct chunk_row row = {
+		.repo_id = r->repo_id,
+		.hash = l->slice.chunk,
+		.pack_id = p->pack_id,
+		.frame_offset = p->frame_offset,
+		.frame_bytes = p->frame_bytes,
+		.raw_offset = p->raw_offset,
+		.length = p->chunk_bytes,
+	};
+
+	return mark_bad(r, &row, why->detail[0] != '\0' ? why->detail : why->text, err);
 }
 
 /* ---- frames ---- */
@@ -61,11 +77,11 @@ use_held(struct reader *r, size_t i)
 }
 
 static struct frame *
-find_held(struct reader *r, const struct chunk_row *row)
+find_held(struct reader *r, const struct layout_place *p)
 {
 	for (size_t i = 0; i < FRAMES_HELD; i++) {
 		const struct frame *f = r->frames[i];
-		if (f != NULL && f->pack_id == row->pack_id && f->offset == row->frame_offset)
+		if (f != NULL && f->pack_id == p->pack_id && f->offset == p->frame_offset)
 			return use_held(r, i);
 	}
 	return NULL;
@@ -125,77 +141,123 @@ expanded_frame(
 }
 
 static enum rc
-read_frame(struct reader *r, const struct chunk_row *row, struct frame **out, struct err *err)
+read_frame(struct reader *r, const struct layout_place *p, struct frame **out, struct err *err)
 {
-	const struct pack_place place = {row->pack_id, row->frame_offset, row->frame_bytes};
+	const struct pack_place place = {p->pack_id, p->frame_offset, p->frame_bytes};
 	struct pack_frame_view view;
 
+	if (r->no_wait && place.bytes > NO_WAIT_FRAME_BYTES_MAX)
+		return reader_would_wait(err);
 	/* no more than the frame takes: the buffer may become the frame */
 	r->stored.max = place.bytes > r->stored.cap ? place.bytes : r->stored.cap;
-	enum rc rc = pack_read_frame(r->rs->options.packs, &place, &r->stored, &view, err);
+	enum rc rc =
+		pack_read_frame(r->rs->options.packs, &place, &r->wait, &r->stored, &view, err);
 	if (rc != RC_OK)
 		return rc;
+	if (r->no_wait && view.raw_bytes > NO_WAIT_RAW_BYTES_MAX)
+		return reader_would_wait(err);
 	atomic_fetch_add_explicit(&r->rs->bytes_read, place.bytes, memory_order_relaxed);
 	rc = view.codec == CODEC_RAW ? raw_frame(r, &view, out, err)
 				     : expanded_frame(r, &view, out, err);
 	if (rc == RC_OK)
-		frame_cache_keep(r->rs->cache, *out, r->number);
+		frame_cache_keep(r->rs->frames, *out, r->number);
 	return rc;
 }
 
-static enum rc
-get_frame(struct reader *r, const struct chunk_row *row, struct frame **out, struct err *err)
+struct frame *
+reader_frame_at_hand(struct reader *r, const struct layout_place *place)
 {
-	*out = find_held(r, row);
+	struct frame *f = find_held(r, place);
+
+	if (f != NULL)
+		return f;
+	f = frame_cache_take(r->rs->frames, place->pack_id, place->frame_offset, r->number);
+	return f != NULL ? hold(r, f) : NULL;
+}
+
+static enum rc
+get_frame(struct reader *r, const struct layout_place *place, struct frame **out, struct err *err)
+{
+	*out = reader_frame_at_hand(r, place);
 	if (*out != NULL)
 		return RC_OK;
-	struct frame *f =
-		frame_cache_take(r->rs->cache, row->pack_id, row->frame_offset, r->number);
-	if (f == NULL) {
-		enum rc rc = read_frame(r, row, &f, err);
-		if (rc != RC_OK)
-			return rc;
-	}
-	*out = hold(r, f);
-	return RC_OK;
+	struct frame *f = NULL;
+	enum rc rc = read_frame(r, place, &f, err);
+	if (rc == RC_OK)
+		*out = hold(r, f);
+	return rc;
 }
 
 /* ---- chunks ---- */
 
 static enum rc
-verify(struct reader *r, struct frame *f, const struct chunk_row *row, struct err *err)
+verify(struct reader *r, struct frame *f, const struct located *l, struct err *err)
 {
+	struct proofs_verdict verdict = {0};
 	uint32_t index = 0;
-	uint32_t bad = 0;
 
-	if (!frame_find(f, &row->hash, row->raw_offset, row->length, &index))
+	if (!frame_find(f, &l->slice.chunk, l->place.raw_offset, l->place.chunk_bytes, &index))
 		return err_set(err, RC_CORRUPT, NULL, "the frame has no such chunk there");
 	if (frame_is_verified(f, index))
 		return RC_OK;
 	/* someone who lands inside a frame may not want what follows */
 	if (index != 0 && !frame_is_verified(f, index - 1))
 		r->run_want = RUN_MIN;
-	uint32_t hashed = frame_verify(f, index, r->run_want, &bad);
+	frame_verify(f, index, r->run_want, r->rs->proofs, &verdict);
 	if (r->run_want < RUN_MAX)
 		r->run_want *= 2;
-	atomic_fetch_add_explicit(&r->rs->chunks_verified, hashed - bad, memory_order_relaxed);
+	reader_count(r->rs, &verdict);
 	if (!frame_is_verified(f, index))
 		return err_set(err, RC_CORRUPT, NULL, "the chunk has another SHA-256");
 	return RC_OK;
 }
 
-/* Make the slice's bytes available, from where its row says. */
+/* The slice's bytes as part of its frame. */
 static enum rc
-fetch(struct reader *r, const struct located *l, struct err *err)
+fetch_from_frame(struct reader *r, const struct located *l, struct err *err)
 {
 	struct frame *f = NULL;
 
-	enum rc rc = get_frame(r, &l->row, &f, err);
+	enum rc rc = get_frame(r, &l->place, &f, err);
 	if (rc == RC_OK)
-		rc = verify(r, f, &l->row, err);
+		rc = verify(r, f, l, err);
 	if (rc == RC_OK)
-		r->at = f->raw + l->row.raw_offset + l->slice.offset;
+		r->at = f->raw + l->place.raw_offset + l->slice.offset;
 	return rc;
+}
+
+/* The slice's chunk by itself, out of a raw frame; leaves r->at alone if that cannot be. */
+static enum rc
+fetch_direct(struct reader *r, struct err *err)
+{
+	const struct located *l = &r->window[r->next];
+	bool is_direct = false;
+	size_t good = 0;
+
+	if (r->direct_from > l->slice.start || reader_frame_at_hand(r, &l->place) != NULL)
+		return RC_OK;
+	enum rc rc = reader_may_read_direct(r, r->next, &is_direct, err);
+	if (rc != RC_OK || !is_direct)
+		return rc;
+	buf_clear(&r->chunk);
+	uint8_t *room = buf_grow(&r->chunk, l->place.chunk_bytes);
+	if (room == NULL)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	rc = reader_read_chunks(r, r->next, 1, room, &good, err);
+	if (rc == RC_OK && good == 1)
+		r->at = room + l->slice.offset;
+	return rc;
+}
+
+/* Make the slice's bytes available, from where its place says. */
+static enum rc
+fetch(struct reader *r, const struct located *l, struct err *err)
+{
+	enum rc rc = fetch_direct(r, err);
+
+	if (rc != RC_OK || r->at != NULL)
+		return rc;
+	return fetch_from_frame(r, l, err);
 }
 
 /* Ask again where the chunk is: compaction moves chunks and then removes the old pack. *moved says
@@ -203,38 +265,42 @@ fetch(struct reader *r, const struct located *l, struct err *err)
 static enum rc
 locate_again(struct reader *r, struct located *l, bool *moved, struct err *err)
 {
+	const struct layout_place was = l->place;
 	struct chunk_row row;
 	size_t found = 0;
 
+	if (r->no_wait)
+		return reader_would_wait(err);
 	enum rc rc = db_chunk_locate(
 		r->rs->options.db, r->repo_id, &l->slice.chunk, 1, &row, &found, err);
-	if (rc != RC_OK)
+	if (rc != RC_OK || row.length == 0)
 		return rc;
-	*moved = row.length > 0 &&
-		 (row.pack_id != l->row.pack_id || row.frame_offset != l->row.frame_offset ||
-			 row.raw_offset != l->row.raw_offset || row.length != l->row.length);
+	*moved = row.pack_id != was.pack_id || row.frame_offset != was.frame_offset ||
+		 row.raw_offset != was.raw_offset || row.length != was.chunk_bytes;
 	if (*moved)
-		l->row = row;
+		reader_learn_row(r, (size_t)(l - r->window), &row);
+	if (l->place.pack_id == 0)
+		return mark_bad(r, &row, "no pack can have such a place", err);
 	return RC_OK;
 }
 
 static bool
 fits(const struct reader *r, const struct located *l)
 {
-	if (r->kind == CONTENT_CHUNK && l->row.length != r->size)
+	if (r->key.content.kind == CONTENT_CHUNK && l->place.chunk_bytes != r->size)
 		return false;
-	return l->slice.offset <= l->row.length &&
-	       l->slice.length <= l->row.length - l->slice.offset;
+	return l->slice.offset <= l->place.chunk_bytes &&
+	       l->slice.length <= l->place.chunk_bytes - l->slice.offset;
 }
 
 enum rc
 reader_fetch(struct reader *r, struct err *err)
 {
-	struct located *l = &r->batch[r->next];
+	struct located *l = &r->window[r->next];
 
 	for (int attempt = 0;; attempt++) {
 		struct err why = ERR_INIT;
-		bool known = l->row.length > 0;
+		bool known = l->place.pack_id != 0;
 		bool moved = false;
 		enum rc rc = RC_OK;
 		if (known && !fits(r, l))
@@ -253,6 +319,6 @@ reader_fetch(struct reader *r, struct err *err)
 			continue;
 		if (!known)
 			return reader_corrupt(r, "there is no live row of the chunk", err);
-		return mark_bad(r, l, why.detail[0] != '\0' ? why.detail : why.text, err);
+		return mark_place_bad(r, l, &why, err);
 	}
 }

@@ -568,7 +568,7 @@ row_is_true(const struct db_result *r, size_t i, struct codec *codec, struct buf
 	struct sha256 hash;
 
 	db_get_bytea_into(r, i, 0, want.b, sizeof want.b);
-	if (pack_read_frame(readers, &place, buf, &view, &err) != RC_OK ||
+	if (pack_read_frame(readers, &place, NULL, buf, &view, &err) != RC_OK ||
 		view.raw_bytes > sizeof raw || raw_offset + length > view.raw_bytes ||
 		codec_expand(codec, view.codec, view.stored, view.stored_bytes, raw, view.raw_bytes,
 			&err) != RC_OK)

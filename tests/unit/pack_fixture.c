@@ -165,7 +165,7 @@ test_frame_check(const struct test_frame *t, struct pack_readers *readers)
 	struct buf buf;
 
 	buf_init(&buf, PACK_FRAME_BYTES_MAX);
-	assert_int_equal(pack_read_frame(readers, &t->place, &buf, &view, &err), RC_OK);
+	assert_int_equal(pack_read_frame(readers, &t->place, NULL, &buf, &view, &err), RC_OK);
 	assert_true(test_frame_is(t, &view));
 	buf_done(&buf);
 }
@@ -178,7 +178,7 @@ test_frame_check_fails(const struct test_frame *t, struct pack_readers *readers,
 	struct buf buf;
 
 	buf_init(&buf, PACK_FRAME_BYTES_MAX);
-	assert_int_equal(pack_read_frame(readers, &t->place, &buf, &view, &err), rc);
+	assert_int_equal(pack_read_frame(readers, &t->place, NULL, &buf, &view, &err), rc);
 	assert_int_equal(err.rc, rc);
 	if (rc == RC_CORRUPT) {
 		assert_string_equal(err.kind, "corrupt-data");

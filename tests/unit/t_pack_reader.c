@@ -86,7 +86,7 @@ test_wrong_places(void **state)
 		test_frame_check_fails(&a, f->readers, RC_CORRUPT);
 	}
 	buf_init(&small, 100);
-	assert_int_equal(pack_read_frame(f->readers, &right, &small, &view, &err), RC_NOMEM);
+	assert_int_equal(pack_read_frame(f->readers, &right, NULL, &small, &view, &err), RC_NOMEM);
 	buf_done(&small);
 	test_frame_check(&b, f->readers);
 	test_frame_free(&a);

@@ -95,7 +95,7 @@ reader_main(void *arg)
 			struct pack_frame_view view;
 			/* jump between packs, so that files come and go */
 			const struct test_frame *t = &s->frames[at++ * 23 % flushed];
-			expect(s, pack_read_frame(s->f->readers, &t->place, &buf, &view, &err) ==
+			expect(s, pack_read_frame(s->f->readers, &t->place, NULL, &buf, &view, &err) ==
 						  RC_OK &&
 					  test_frame_is(t, &view));
 			if (at % 50 == 0)

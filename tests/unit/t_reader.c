@@ -492,7 +492,7 @@ test_chunks_and_switch(void **state)
 	}
 	struct read_stats stats;
 	read_service_stats(service, &stats);
-	assert_int_equal(stats.frame_misses, 5);
+	assert_int_equal(stats.frame_misses, 4); /* the large raw chunk is read by itself */
 	assert_int_equal(stats.chunks_verified, fake.chunk_count);
 	/* another size, an unknown chunk, an unknown kind, a file that is not there */
 	struct content wrong = {CONTENT_CHUNK, fake.rows[3].hash, fake.rows[3].length - 1};
@@ -809,30 +809,197 @@ test_batches_and_cache(void **state)
 	struct reader *r = open_at(&c, 0);
 	assert_int_equal(reader_read(r, piece, 10, &got, &err), RC_OK);
 	read_service_stats(service, &first);
-	assert_true(fake.located <= 4);
+	assert_true(fake.located <= 8);
 	assert_true(first.chunks_verified <= 2);
 	expect(r, data + 10, c.size - 10, 4096);
 	reader_free(r);
 	assert_true(fake.locate_calls <= 4);
 	read_service_stats(service, &first);
-	assert_int_equal(first.frame_misses, 5);
+	assert_int_equal(first.frame_misses, 4);
 	assert_int_equal(first.chunks_verified, fake.chunk_count);
-	assert_true(first.cache_bytes > 0 && first.cache_bytes <= first.cache_max_bytes);
+	assert_int_equal(first.chunks_proven, 1); /* the large raw chunk comes twice */
+	assert_true(first.frame_bytes > 0 && first.frame_bytes <= first.frame_max_bytes);
+	assert_true(first.layout_bytes > 0 && first.layout_bytes <= first.layout_max_bytes);
 	r = open_at(&c, 0);
 	expect(r, data, c.size, 4096);
 	reader_free(r);
 	read_service_stats(service, &second);
-	assert_int_equal(second.frame_misses, 5);
-	assert_int_equal(second.frame_bytes_read, first.frame_bytes_read);
+	assert_int_equal(second.frame_misses, 4);
+	/* only the large raw chunk is read again, and checked by what is remembered of it */
+	assert_int_equal(second.bytes_read, first.bytes_read + 2 * 70000);
 	assert_int_equal(second.chunks_verified, first.chunks_verified);
-	assert_true(second.frame_hits >= 5);
+	assert_int_equal(second.chunks_proven, 3);
+	assert_true(second.frame_hits >= 4);
+	assert_true(fake.locate_calls <= 4);
 	/* without a cache all is the same but slower */
 	new_service(0);
 	r = open_at(&c, 0);
 	expect(r, data, c.size, 4096);
 	read_service_stats(service, &second);
-	assert_int_equal(second.cache_bytes, 0);
+	assert_int_equal(second.frame_bytes, 0);
+	assert_int_equal(second.layout_bytes, 0);
 	reader_free(r);
+	free(data);
+}
+
+/* Large chunks of raw frames, some of them next to each other, some partly wanted. */
+static struct content
+make_raw_file(uint8_t **data)
+{
+	struct pack_writer *w = fixture_writer(packs);
+
+	add_frame(w, CODEC_RAW, 4, 20000, false);
+	add_frame(w, CODEC_RAW, 3, 30000, false);
+	add_frame(w, CODEC_ZSTD, 2, 25000, false);
+	fixture_seal(w);
+	return make_recipe(6, data);
+}
+
+static void
+test_direct(void **state)
+{
+	struct err err = ERR_INIT;
+	struct read_stats stats;
+	uint8_t *data;
+	size_t got;
+
+	(void)state;
+	struct content c = make_raw_file(&data);
+	for (size_t step = 1000; step < 400000; step = step * 3 + 1) {
+		struct reader *r = open_at(&c, 0);
+		expect(r, data, c.size, step);
+		reader_free(r);
+	}
+	read_service_stats(service, &stats);
+	assert_int_equal(stats.frame_misses, 1);
+	assert_int_equal(stats.chunks_verified, 9);
+	assert_true(stats.bytes_direct > 400000 && stats.chunks_proven > 7 * 3);
+	/* ranges that begin and end inside of chunks */
+	uint8_t *piece = malloc(100000);
+	struct reader *r = open_at(&c, 0);
+	for (uint64_t at = 1; at < c.size; at += 7777) {
+		size_t want = c.size - at < 90000 ? (size_t)(c.size - at) : 90000;
+		assert_int_equal(reader_seek(r, at, &err), RC_OK);
+		assert_int_equal(reader_read(r, piece, want, &got, &err), RC_OK);
+		assert_int_equal(got, want);
+		assert_memory_equal(piece, data + at, want);
+	}
+	reader_free(r);
+	free(piece);
+	free(data);
+}
+
+/* A bit flips in a raw chunk that was read and found right before. */
+static void
+test_rot_after_proof(void **state)
+{
+	struct err err = ERR_INIT;
+	uint8_t *data;
+	size_t before;
+
+	(void)state;
+	struct content c = make_raw_file(&data);
+	struct reader *r = open_at(&c, 0);
+	expect(r, data, c.size, 1 << 20);
+	const struct chunk_row row = fake.rows[2];
+	uint64_t at = row.frame_offset + row.frame_bytes - 16 - 20003 - 5000;
+	size_t len;
+	uint8_t *file = fixture_file(packs, row.pack_id, &len);
+	uint8_t flipped = file[at] ^ 1;
+	fixture_poke(packs, row.pack_id, at, &flipped, 1);
+	uint64_t good = fake.rows[0].length + fake.rows[1].length;
+	/* read by itself, with its neighbours, and from the middle */
+	static const uint64_t froms[] = {0, 20000, 45000};
+	for (size_t i = 0; i < 3; i++) {
+		fake.marked = 0;
+		assert_int_equal(reader_seek(r, froms[i], &err), RC_OK);
+		assert_int_equal(read_fails(r, &before), RC_CORRUPT);
+		assert_int_equal(before, froms[i] < good ? good - froms[i] : 0);
+		assert_int_equal(fake.marked, 1);
+		assert_memory_equal(&fake.last_marked, &row, sizeof row);
+	}
+	fixture_poke(packs, row.pack_id, at, &file[at], 1);
+	assert_int_equal(reader_seek(r, 0, &err), RC_OK);
+	expect(r, data, c.size, 1 << 20);
+	reader_free(r);
+	free(file);
+	free(data);
+}
+
+/* A reader that must not wait gives all that is at hand, and else says so and nothing. */
+static void
+test_no_wait(void **state)
+{
+	struct err err = ERR_INIT;
+	struct reader *r = NULL;
+	uint8_t *data;
+	uint8_t *piece = malloc(400000);
+	size_t got = 0;
+
+	(void)state;
+	struct content c = make_raw_file(&data);
+	assert_int_equal(reader_open_now(service, &repo, &c, 0, &r, &err), RC_AGAIN);
+	assert_null(r);
+	err_clear(&err);
+	r = open_at(&c, 0);
+	expect(r, data, c.size, 1 << 20);
+	reader_free(r);
+	int calls = fake.locate_calls;
+	fake.fail = RC_UNAVAILABLE; /* the database is not asked */
+	for (uint64_t at = 0; at < c.size; at += 10000) {
+		assert_int_equal(reader_open_now(service, &repo, &c, at, &r, &err), RC_OK);
+		assert_int_equal(reader_read(r, piece, 400000, &got, &err), RC_OK);
+		assert_int_equal(got, c.size - at);
+		assert_memory_equal(piece, data + at, got);
+		reader_free(r);
+	}
+	assert_int_equal(fake.locate_calls, calls);
+	/* the pack's file is not open: opening may wait */
+	pack_readers_forget(packs->readers, fake.rows[0].pack_id);
+	assert_int_equal(reader_open_now(service, &repo, &c, 0, &r, &err), RC_OK);
+	assert_int_equal(reader_read(r, piece, 10, &got, &err), RC_AGAIN);
+	assert_int_equal(got, 0);
+	assert_int_equal(fake.marked, 0);
+	reader_free(r);
+	free(piece);
+	free(data);
+}
+
+/* Places that were remembered are out of date: a pack was rewritten, all of it. */
+static void
+test_all_moved(void **state)
+{
+	struct err err = ERR_INIT;
+	uint8_t *data;
+
+	(void)state;
+	struct pack_writer *w = fixture_writer(packs);
+	add_frame(w, CODEC_RAW, 6, 20000, false);
+	fixture_seal(w);
+	struct content c = make_recipe(100, &data);
+	struct reader *r = open_at(&c, 0);
+	expect(r, data, c.size, 50000);
+	reader_free(r);
+	uint64_t old = fake.rows[0].pack_id;
+	size_t first = fake.chunk_count;
+	w = fixture_writer(packs);
+	seed = 1;
+	add_frame(w, CODEC_ZSTD, 6, 20000, false);
+	fixture_seal(w);
+	for (size_t i = 0; i < 6; i++) {
+		assert_true(sha256_equal(&fake.rows[i].hash, &fake.rows[first + i].hash));
+		fake.rows[i] = fake.rows[first + i];
+		free(fake.bytes[first + i]);
+	}
+	fake.chunk_count = first;
+	assert_int_equal(pack_remove(packs->dir, old, &err), RC_OK);
+	pack_readers_forget(packs->readers, old);
+	for (int i = 0; i < 2; i++) {
+		r = open_at(&c, 0);
+		expect(r, data, c.size, 50000);
+		reader_free(r);
+	}
+	assert_int_equal(fake.marked, 0);
 	free(data);
 }
 
@@ -907,6 +1074,10 @@ main(void)
 		T(test_broken_recipes),
 		T(test_database_away),
 		T(test_batches_and_cache),
+		T(test_direct),
+		T(test_rot_after_proof),
+		T(test_no_wait),
+		T(test_all_moved),
 		T(test_threads),
 	};
 
