@@ -245,6 +245,13 @@ parse_admit(struct request *rq)
 	parse_names(rq);
 }
 
+bool
+parse_admit_fast(struct request *rq)
+{
+	parse_names(rq);
+	return true;
+}
+
 /* ---- things ---- */
 
 bool
@@ -282,20 +289,47 @@ parse_stage(struct request *rq, struct repo *repo, struct stage **out)
 	return true;
 }
 
+/* Hex digits in small letters; anything else as it is. */
+static const char *
+plain_rev(const char *rev, char lower[SHA256_HEX_BYTES])
+{
+	size_t len = strlen(rev);
+
+	if (!name_is_rev(rev, len))
+		return rev;
+	for (size_t i = 0; i <= len; i++)
+		lower[i] = rev[i] >= 'A' && rev[i] <= 'F' ? (char)(rev[i] | 0x20) : rev[i];
+	return lower;
+}
+
 enum rc
 parse_rev_find(struct server_ctx *srv, struct repo *repo, const char *rev, struct commit *out,
 	struct err *err)
 {
 	char lower[SHA256_HEX_BYTES];
-	size_t len = strlen(rev);
 	bool is_ref;
 
-	if (name_is_rev(rev, len)) {
-		for (size_t i = 0; i <= len; i++)
-			lower[i] = rev[i] >= 'A' && rev[i] <= 'F' ? (char)(rev[i] | 0x20) : rev[i];
-		rev = lower;
-	}
-	return rev_resolve(&srv->history, repo, rev, out, &is_ref, err);
+	return rev_resolve(&srv->history, repo, plain_rev(rev, lower), out, &is_ref, err);
+}
+
+bool
+parse_rev_head(struct request *rq, struct repo *repo, const char *rev, struct rev_head *out)
+{
+	char lower[SHA256_HEX_BYTES];
+	struct err err = ERR_INIT;
+
+	if (rev_find_head(&rq->srv->history, repo, plain_rev(rev, lower), out, &err) == RC_OK)
+		return true;
+	reply_problem(rq, &err);
+	return false;
+}
+
+bool
+parse_rev_head_now(struct request *rq, struct repo *repo, const char *rev, struct rev_head *out)
+{
+	char lower[SHA256_HEX_BYTES];
+
+	return rev_cache_find(rq->srv->history.revs, repo->id, plain_rev(rev, lower), out);
 }
 
 bool

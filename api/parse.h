@@ -33,6 +33,8 @@
 bool parse_names(struct request *rq);
 /* The same as the admission of an operation that has nothing else to look at then. */
 void parse_admit(struct request *rq);
+/* For op.admit_fast. */
+bool parse_admit_fast(struct request *rq);
 
 /* ---- things: 404 with the kind of what is missing, or what the database says. All block. ---- */
 
@@ -45,6 +47,11 @@ bool parse_rev(struct request *rq, struct repo *repo, const char *rev, struct co
 /* The same without an answer: what rev_resolve returns. */
 enum rc parse_rev_find(struct server_ctx *srv, struct repo *repo, const char *rev,
 	struct commit *out, struct err *err);
+/* As parse_rev, for those who only read files: from memory if it is there. */
+bool parse_rev_head(struct request *rq, struct repo *repo, const char *rev, struct rev_head *out);
+/* The same without waiting and without an answer; false: it is not in memory. */
+bool parse_rev_head_now(
+	struct request *rq, struct repo *repo, const char *rev, struct rev_head *out);
 
 /* ---- query values ---- */
 

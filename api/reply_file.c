@@ -229,6 +229,13 @@ source_new(const struct reply_file *f, const struct range *ranges, size_t count)
 	return s;
 }
 
+static void
+add_content_range(struct request *rq, const struct range *r, uint64_t size)
+{
+	reply_header(rq, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, r->first,
+		r->last, size);
+}
+
 /* Send the ranges of a file that is not empty; status is 200 or 206. */
 static void
 send_ranges(struct request *rq, const struct reply_file *f, const struct validators *v, int status,
@@ -256,8 +263,48 @@ send_ranges(struct request *rq, const struct reply_file *f, const struct validat
 	}
 	add_headers(rq, v);
 	if (status == 206 && count == 1)
-		reply_header(rq, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
-			ranges[0].first, ranges[0].last, f->content.size);
+		add_content_range(rq, &ranges[0], f->content.size);
+}
+
+/* All bytes of a range, malloc'ed; NULL if they are not at hand. */
+static uint8_t *
+read_now(struct request *rq, const struct reply_file *f, const struct range *r, size_t len)
+{
+	struct err ignored = ERR_INIT; /* who may wait finds it again, and tells */
+	struct reader *reader = NULL;
+	uint8_t *data = malloc(len);
+	size_t done = 0;
+	size_t got = 1;
+
+	if (data == NULL)
+		return NULL;
+	enum rc rc =
+		reader_open_now(rq->srv->reads, f->repo, &f->content, r->first, &reader, &ignored);
+	while (rc == RC_OK && done < len && got > 0) {
+		rc = reader_read(reader, data + done, len - done, &got, &ignored);
+		done += got;
+	}
+	reader_free(reader);
+	if (rc == RC_OK && done == len)
+		return data;
+	free(data);
+	return NULL;
+}
+
+static bool
+send_range_now(struct request *rq, const struct reply_file *f, const struct validators *v,
+	int status, const struct range *r)
+{
+	uint64_t len = r->last - r->first + 1;
+	uint8_t *data = len <= STREAM_WHOLE_BYTES ? read_now(rq, f, r, (size_t)len) : NULL;
+
+	if (data == NULL)
+		return false;
+	reply_take(rq, status, media_type_of(f->path, f->path_len), data, (size_t)len);
+	add_headers(rq, v);
+	if (status == 206)
+		add_content_range(rq, r, f->content.size);
+	return true;
 }
 
 static void
@@ -277,22 +324,42 @@ send_whole(struct request *rq, const struct reply_file *f, const struct validato
 	add_headers(rq, v);
 }
 
+/* What the conditions and ranges of the request ask for. */
+struct wanted {
+	struct validators v;
+	enum range_verdict conditions;
+	enum range_kind parse; /* RANGE_GO_ON only */
+	struct range ranges[RANGES_MAX];
+	size_t count;
+};
+
 static void
-send_body(struct request *rq, const struct reply_file *f, const struct validators *v,
-	const struct range_validators *now)
+read_request(struct request *rq, const struct reply_file *f, struct wanted *w)
 {
 	const char *header = rq->method == METHOD_HEAD ? NULL : request_header(rq, "Range");
-	struct range ranges[RANGES_MAX];
-	size_t count = 0;
+	char id[SHOW_FILE_ID_BYTES];
 
-	if (header != NULL && !range_if_range_holds(request_header(rq, "If-Range"), now))
+	show_file_id_text(&f->content, id);
+	snprintf(w->v.etag, sizeof w->v.etag, "\"%s\"", id);
+	w->v.modified_us = f->mtime_ns != 0 ? f->mtime_ns / 1000 : f->else_us;
+	int64_t seconds = w->v.modified_us / 1000000 - (w->v.modified_us % 1000000 < 0);
+	const struct range_validators now = {.etag = w->v.etag, .modified_s = seconds};
+	w->conditions = check_conditions(rq, &now);
+	if (header != NULL && !range_if_range_holds(request_header(rq, "If-Range"), &now))
 		header = NULL;
-	switch (range_parse(header, f->content.size, ranges, &count)) {
+	w->count = 0;
+	w->parse = range_parse(header, f->content.size, w->ranges, &w->count);
+}
+
+static void
+send_body(struct request *rq, const struct reply_file *f, const struct wanted *w)
+{
+	switch (w->parse) {
 	case RANGE_WHOLE:
-		send_whole(rq, f, v);
+		send_whole(rq, f, &w->v);
 		return;
 	case RANGE_PARTS:
-		send_ranges(rq, f, v, 206, ranges, count);
+		send_ranges(rq, f, &w->v, 206, w->ranges, w->count);
 		return;
 	case RANGE_UNSATISFIABLE:
 		refuse_range(rq, f->content.size);
@@ -300,27 +367,53 @@ send_body(struct request *rq, const struct reply_file *f, const struct validator
 	}
 }
 
-void
-reply_file(struct request *rq, const struct reply_file *f)
+static void
+answer(struct request *rq, const struct reply_file *f, const struct wanted *w)
 {
-	char id[SHOW_FILE_ID_BYTES];
-	struct validators v;
-
-	show_file_id_text(&f->content, id);
-	snprintf(v.etag, sizeof v.etag, "\"%s\"", id);
-	v.modified_us = f->mtime_ns != 0 ? f->mtime_ns / 1000 : f->else_us;
-	int64_t seconds = v.modified_us / 1000000 - (v.modified_us % 1000000 < 0);
-	const struct range_validators now = {.etag = v.etag, .modified_s = seconds};
-	switch (check_conditions(rq, &now)) {
+	switch (w->conditions) {
 	case RANGE_GO_ON:
-		send_body(rq, f, &v, &now);
+		send_body(rq, f, w);
 		return;
 	case RANGE_NOT_MODIFIED:
 		reply_empty(rq, 304);
-		add_headers(rq, &v);
+		add_headers(rq, &w->v);
 		return;
 	case RANGE_PRECONDITION_FAILED:
 		refuse_precondition(rq);
 		return;
 	}
+}
+
+void
+reply_file(struct request *rq, const struct reply_file *f)
+{
+	struct wanted w;
+
+	read_request(rq, f, &w);
+	answer(rq, f, &w);
+}
+
+/* Only an answer with bytes of the file may have to wait. */
+static bool
+has_bytes(const struct request *rq, const struct reply_file *f, const struct wanted *w)
+{
+	return w->conditions == RANGE_GO_ON && w->parse != RANGE_UNSATISFIABLE &&
+	       rq->method != METHOD_HEAD && f->content.size > 0;
+}
+
+bool
+reply_file_now(struct request *rq, const struct reply_file *f)
+{
+	struct wanted w;
+
+	read_request(rq, f, &w);
+	if (has_bytes(rq, f, &w)) {
+		const struct range all = {.first = 0, .last = f->content.size - 1};
+		if (w.parse == RANGE_PARTS && w.count > 1)
+			return false;
+		return w.parse == RANGE_PARTS ? send_range_now(rq, f, &w.v, 206, &w.ranges[0])
+					      : send_range_now(rq, f, &w.v, 200, &all);
+	}
+	answer(rq, f, &w);
+	return true;
 }

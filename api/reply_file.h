@@ -2,6 +2,7 @@
 #ifndef DG_REPLY_FILE_H
 #define DG_REPLY_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,5 +29,8 @@ struct reply_file {
 /* Set the answer (always one); the caller calls request_complete. f is borrowed for the call.
  * Blocks: op workers only. */
 void reply_file(struct request *rq, const struct reply_file *f);
+/* The same for an HTTP thread. false: the answer is not small, or not in memory; nothing was done.
+ */
+bool reply_file_now(struct request *rq, const struct reply_file *f);
 
 #endif

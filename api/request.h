@@ -22,7 +22,9 @@
  *          BODY_STREAM: op->body gets every piece on the HTTP thread.
  *   END    the body is complete and its length is what was declared.
  *          op->end (HTTP thread, must not block) if there is one; else op->run on an op worker.
- *          Both must lead to request_complete(), at once or later, from any thread.
+ *          Both must lead to request_complete(), at once or later, from any thread. Before op->run,
+ *          op->run_fast (HTTP thread, must not block) may set a reply if all it needs is in memory:
+ *          then it answers true and the request is complete; else it has done nothing.
  *   REPLY  the reply is sent; a streamed reply is pulled from its source on the HTTP thread.
  *   close  op->close runs exactly once, after everything else, on an HTTP thread; completed says
  *          whether the answer went out whole. The request and its arena are freed after it.
@@ -67,6 +69,7 @@ struct op {
 	 */
 	size_t (*body_piece)(struct request *rq, const uint8_t *data, size_t len);
 	void (*end)(struct request *rq);
+	bool (*run_fast)(struct request *rq);
 	void (*run)(struct request *rq);
 	void (*close)(struct request *rq, bool completed);
 };

@@ -25,42 +25,50 @@ refuse_path(struct request *rq, const struct request_param *path, struct err *er
 }
 
 static void
-reply_entry(struct request *rq, struct repo *repo, const struct commit *c)
+reply_of(const struct request_param *path, struct repo *repo, const struct rev_head *head,
+	const struct tree_entry *e, struct reply_file *out)
 {
-	const struct request_param *path = request_param(rq, "path");
-	struct history_nodes nodes;
-	struct tree_entry e;
-	struct err err = ERR_INIT;
-	char hex[SHA256_HEX_BYTES];
-
-	history_nodes_init(&nodes, &rq->srv->history, repo);
-	if (tree_find(&nodes.view.store, &c->tree, path->value, path->len, &e, &err) != RC_OK) {
-		refuse_path(rq, path, &err);
-		return;
-	}
-	const struct reply_file f = {
+	*out = (struct reply_file){
 		.repo = repo,
 		.path = path->value,
 		.path_len = path->len,
-		.content = e.content,
-		.mtime_ns = e.mtime_ns,
-		.else_us = c->created_us,
+		.content = e->content,
+		.mtime_ns = e->mtime_ns,
+		.else_us = head->created_us,
 	};
-	sha256_hex(&c->id, hex);
+}
+
+static void
+add_commit(struct request *rq, const struct rev_head *head)
+{
+	char hex[SHA256_HEX_BYTES];
+
+	sha256_hex(&head->id, hex);
 	reply_header(rq, "Digstore-Commit", "%s", hex);
-	reply_file(rq, &f);
 }
 
 static void
 answer(struct request *rq)
 {
+	const struct request_param *path = request_param(rq, "path");
 	struct repo *repo;
-	struct commit c;
+	struct rev_head head;
+	struct history_nodes nodes;
+	struct tree_entry e;
+	struct reply_file f;
+	struct err err = ERR_INIT;
 
-	if (!parse_repo(rq, &repo) || !parse_rev(rq, repo, request_param(rq, "rev")->value, &c))
+	if (!parse_repo(rq, &repo) ||
+		!parse_rev_head(rq, repo, request_param(rq, "rev")->value, &head))
 		return;
-	reply_entry(rq, repo, &c);
-	commit_done(&c);
+	history_nodes_init(&nodes, &rq->srv->history, repo);
+	if (tree_find(&nodes.view.store, &head.tree, path->value, path->len, &e, &err) != RC_OK) {
+		refuse_path(rq, path, &err);
+		return;
+	}
+	reply_of(path, repo, &head, &e, &f);
+	add_commit(rq, &head);
+	reply_file(rq, &f);
 }
 
 static void
@@ -70,11 +78,36 @@ run(struct request *rq)
 	request_complete(rq);
 }
 
+/* All that is in memory: a failure is for whoever may look further. */
+static bool
+run_fast(struct request *rq)
+{
+	const struct request_param *path = request_param(rq, "path");
+	struct repo *repo = repo_cached(rq->srv->repos, request_param(rq, "repo")->value);
+	struct rev_head head;
+	struct history_nodes nodes;
+	struct tree_entry e;
+	struct reply_file f;
+	struct err ignored = ERR_INIT;
+
+	if (repo == NULL || !parse_rev_head_now(rq, repo, request_param(rq, "rev")->value, &head))
+		return false;
+	history_nodes_init_now(&nodes, &rq->srv->history, repo);
+	if (tree_find(&nodes.view.store, &head.tree, path->value, path->len, &e, &ignored) != RC_OK)
+		return false;
+	reply_of(path, repo, &head, &e, &f);
+	if (!reply_file_now(rq, &f))
+		return false;
+	add_commit(rq, &head);
+	return true;
+}
+
 const struct op op_tree_file_get = {
 	.id = "tree_file_get",
 	.method = METHOD_GET,
 	.path = "/v1/repos/{repo}/trees/{rev}/files/{path...}",
-	.admit = parse_admit,
+	.admit_fast = parse_admit_fast,
+	.run_fast = run_fast,
 	.run = run,
 };
 
@@ -82,6 +115,7 @@ const struct op op_tree_file_head = {
 	.id = "tree_file_head",
 	.method = METHOD_HEAD,
 	.path = "/v1/repos/{repo}/trees/{rev}/files/{path...}",
-	.admit = parse_admit,
+	.admit_fast = parse_admit_fast,
+	.run_fast = run_fast,
 	.run = run,
 };

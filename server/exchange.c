@@ -259,6 +259,24 @@ run_job(void *arg)
 	x->rq.op->run(&x->rq);
 }
 
+/* The operation's own thread is a worker, unless it can answer at once. */
+static void
+run(struct exchange *x)
+{
+	const struct op *op = x->rq.op;
+
+	if (op->run_fast != NULL && op->run_fast(&x->rq)) {
+		request_complete(&x->rq);
+	} else if (op->admit == NULL && work_is_full(x->http->o.work)) {
+		/* nobody has asked yet whether there is room */
+		exchange_refuse(x, RC_AGAIN, "overloaded", "too many requests wait to be run");
+		request_complete(&x->rq);
+	} else {
+		x->item = (struct work_item){.fn = run_job, .arg = x};
+		work_push(x->http->o.work, &x->item);
+	}
+}
+
 static enum MHD_Result
 await_reply(struct exchange *x, unsigned seen)
 {
@@ -288,8 +306,7 @@ end_body(struct exchange *x)
 	if (op->end != NULL) {
 		op->end(&x->rq);
 	} else if (op->run != NULL) {
-		x->item = (struct work_item){.fn = run_job, .arg = x};
-		work_push(x->http->o.work, &x->item);
+		run(x);
 	} else {
 		request_complete(&x->rq);
 	}

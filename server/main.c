@@ -234,6 +234,7 @@ open_core(struct server *s, struct err *err)
 	};
 	if ((rc = stages_open(&stages, &x->stages, err)) != RC_OK ||
 		(rc = node_cache_open(NODE_CACHE_BYTES, &x->history.nodes, err)) != RC_OK ||
+		(rc = rev_cache_open(&x->history.revs, err)) != RC_OK ||
 		(rc = read_service_open(&reads, &x->reads, err)) != RC_OK)
 		return rc;
 	x->history.db = s->db;
@@ -479,6 +480,7 @@ stop(struct server *s)
 	work_free(s->work);
 	read_service_free(s->ctx.reads);
 	node_cache_free(s->ctx.history.nodes);
+	rev_cache_free(s->ctx.history.revs);
 	stages_free(s->ctx.stages);
 	repos_free(s->ctx.repos);
 	pack_readers_free(s->readers);

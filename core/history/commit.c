@@ -46,6 +46,22 @@ history_nodes_init(struct history_nodes *x, struct history *h, const struct repo
 	node_cache_view_init(&x->view, h->nodes, repo->id, &x->behind);
 }
 
+static enum rc
+nodes_not_here(void *arg, const struct sha256 *hash, struct buf *out, struct err *err)
+{
+	(void)arg;
+	(void)hash;
+	(void)out;
+	return err_set(err, RC_AGAIN, NULL, "not without waiting for the database");
+}
+
+void
+history_nodes_init_now(struct history_nodes *x, struct history *h, const struct repo *repo)
+{
+	history_nodes_init(x, h, repo);
+	x->behind.get = nodes_not_here;
+}
+
 /* New nodes, kept until the transaction. */
 struct new_nodes {
 	struct tree_node_row *rows;
@@ -169,6 +185,13 @@ write_commit(struct db_tx *tx, void *arg, struct err *err)
 	if (rc == RC_OK)
 		rc = db_stage_log_delete(tx, stage_id(q->stage), err);
 	return rc;
+}
+
+static bool
+is_unknown(enum rc rc, const struct err *err)
+{
+	return rc == RC_UNAVAILABLE && err->kind != NULL &&
+	       strcmp(err->kind, "commit-unknown") == 0;
 }
 
 /* Did the commit whose COMMIT got no answer happen? */
@@ -375,11 +398,16 @@ try_once(struct attempt *a, const struct tree_edit *edits, size_t count, bool ag
 	*has_last_tree = a->has_base;
 	*last_tree = tree;
 	rc = db_run(a->h->db, write_commit, a, err);
-	if (rc == RC_UNAVAILABLE && err->kind != NULL && strcmp(err->kind, "commit-unknown") == 0 &&
-		happened_after_all(a)) {
+	bool in_doubt = is_unknown(rc, err);
+	if (in_doubt && happened_after_all(a)) {
 		err_clear(err);
 		rc = RC_OK;
+		in_doubt = false;
 	}
+	if (in_doubt)
+		rev_cache_doubt(a->h->revs, a->repo->id, a->request->ref);
+	else if (rc == RC_OK)
+		rev_cache_moved(a->h->revs, a->repo->id, a->request->ref);
 	if (rc == RC_EXISTS)
 		err->kind = NULL; /* the key was used: the caller replays */
 	return rc;
@@ -435,7 +463,7 @@ commit_make(struct history *h, const struct commit_request *request, struct comm
 		rc = race(&a, edits, count, err);
 	free(edits);
 	stage_end_commit(request->stage, rc == RC_OK ? &a.commit.id : NULL);
-	if (rc == RC_UNAVAILABLE && err->kind != NULL && strcmp(err->kind, "commit-unknown") == 0)
+	if (is_unknown(rc, err))
 		stage_doubt(request->stage);
 	new_nodes_clear(&a.nodes);
 	free(a.nodes.rows);
@@ -538,6 +566,26 @@ rev_resolve(struct history *h, const struct repo *repo, const char *rev, struct 
 	if (rc == RC_OK)
 		rc = commit_find(h, repo, &id, out, err);
 	return rc;
+}
+
+enum rc
+rev_find_head(struct history *h, const struct repo *repo, const char *rev, struct rev_head *out,
+	struct err *err)
+{
+	uint64_t epoch = rev_cache_epoch(h->revs);
+	bool is_ref = false;
+	struct commit c;
+
+	if (rev_cache_find(h->revs, repo->id, rev, out))
+		return RC_OK;
+	enum rc rc = rev_resolve(h, repo, rev, &c, &is_ref, err);
+	if (rc != RC_OK)
+		return rc;
+	*out = (struct rev_head){c.id, c.tree, c.created_us};
+	commit_done(&c);
+	if (is_ref || strlen(rev) == SHA256_HEX_BYTES - 1)
+		rev_cache_keep(h->revs, repo->id, rev, out, epoch);
+	return RC_OK;
 }
 
 enum rc
@@ -667,6 +715,10 @@ ref_move(struct history *h, const struct repo *repo, const struct ref_change *ch
 		m.change = &known;
 	}
 	rc = db_run(h->db, run_ref_move, &m, err);
+	if (rc == RC_OK)
+		rev_cache_moved(h->revs, repo->id, change->name);
+	else if (is_unknown(rc, err))
+		rev_cache_doubt(h->revs, repo->id, change->name);
 	if (rc != RC_OK) {
 		*has_head = m.has_head;
 		*head = m.head;

@@ -10,6 +10,7 @@
 #include "err.h"
 #include "node_cache.h"
 #include "repo.h"
+#include "rev_cache.h"
 #include "sha256.h"
 #include "stage.h"
 #include "tree.h"
@@ -35,6 +36,7 @@ struct db;
 struct history {
 	struct db *db;
 	struct node_cache *nodes;
+	struct rev_cache *revs;
 	struct stages *stages;
 };
 
@@ -47,6 +49,9 @@ struct history_nodes {
 	uint64_t repo_id;
 };
 void history_nodes_init(struct history_nodes *x, struct history *h, const struct repo *repo);
+/* The same for a thread that must not wait: reading answers RC_AGAIN without kind where a node is
+ * not in memory. */
+void history_nodes_init_now(struct history_nodes *x, struct history *h, const struct repo *repo);
 
 struct commit {
 	struct sha256 id;
@@ -122,6 +127,9 @@ enum rc commit_find(struct history *h, const struct repo *repo, const struct sha
  * whether it was a ref. RC_NOT_FOUND kind "rev-not-found"; RC_INVALID kind "rev-ambiguous". */
 enum rc rev_resolve(struct history *h, const struct repo *repo, const char *rev, struct commit *out,
 	bool *is_ref, struct err *err);
+/* The same, from memory if it is there: for those who only want to read files. */
+enum rc rev_find_head(struct history *h, const struct repo *repo, const char *rev,
+	struct rev_head *out, struct err *err);
 /* History from a commit along its parents: fn for up to limit commits, starting with `from`.
  * *next (if *more) is the first one not given. */
 enum rc commit_walk(struct history *h, const struct repo *repo, const struct sha256 *from,

@@ -395,6 +395,7 @@ open_all(void **state)
 	history.db = fx.db;
 	history.stages = stages;
 	OK(node_cache_open((size_t)1 << 20, &history.nodes, &err));
+	OK(rev_cache_open(&history.revs, &err));
 	const struct read_options ro = {.db = fx.db,
 		.ingest = ingest,
 		.packs = pack_readers,
@@ -410,6 +411,7 @@ close_all(void **state)
 	read_service_free(reads);
 	ingest_close(ingest);
 	node_cache_free(history.nodes);
+	rev_cache_free(history.revs);
 	stages_free(stages);
 	repos_free(repos);
 	pack_readers_free(pack_readers);

@@ -572,6 +572,7 @@ open_all(void **state)
 	history.db = fx.db;
 	history.stages = stages;
 	OK(node_cache_open((size_t)1 << 20, &history.nodes, &err));
+	OK(rev_cache_open(&history.revs, &err));
 	return 0;
 }
 
@@ -581,6 +582,7 @@ close_all(void **state)
 	(void)state;
 	ingest_close(ingest);
 	node_cache_free(history.nodes);
+	rev_cache_free(history.revs);
 	stages_free(stages);
 	repos_free(repos);
 	assert_int_equal(fixture_number(fx.db, "SELECT count(*) FROM pack WHERE state = 0"), 0);

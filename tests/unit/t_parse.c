@@ -64,6 +64,29 @@ rev_resolve(struct history *h, const struct repo *repo, const char *rev, struct 
 	return RC_OK;
 }
 
+enum rc
+rev_find_head(struct history *h, const struct repo *repo, const char *rev, struct rev_head *out,
+	struct err *err)
+{
+	(void)h;
+	(void)repo;
+	(void)out;
+	if (strcmp(rev, "away") == 0)
+		return err_set(err, RC_UNAVAILABLE, "database-unavailable", "away");
+	snprintf(resolved, sizeof resolved, "%s", rev);
+	return RC_OK;
+}
+
+bool
+rev_cache_find(struct rev_cache *c, uint64_t repo_id, const char *rev, struct rev_head *out)
+{
+	(void)c;
+	(void)repo_id;
+	(void)out;
+	snprintf(resolved, sizeof resolved, "%s", rev);
+	return strcmp(rev, "main") == 0;
+}
+
 /* ---- pure forms ---- */
 
 static void
@@ -302,6 +325,8 @@ things(void **state)
 	struct repo *repo;
 	struct stage *stage;
 	struct commit c;
+	struct rev_head head;
+	struct repo some_repo = {.id = 1};
 
 	(void)state;
 	fake_init(&f, METHOD_GET);
@@ -320,6 +345,14 @@ things(void **state)
 	assert_string_equal(resolved, "abcdef0123");
 	assert_true(parse_rev(&f.rq, NULL, "Feature/X", &c));
 	assert_string_equal(resolved, "Feature/X");
+	assert_true(parse_rev_head(&f.rq, NULL, "ABCDEF0124", &head));
+	assert_string_equal(resolved, "abcdef0124");
+	assert_false(parse_rev_head_now(&f.rq, &some_repo, "ABCDEF0125", &head));
+	assert_string_equal(resolved, "abcdef0125");
+	assert_true(parse_rev_head_now(&f.rq, &some_repo, "main", &head));
+	assert_false(reply_is_set(&f.rq));
+	assert_false(parse_rev_head(&f.rq, NULL, "away", &head));
+	assert_int_equal(f.status, 503);
 	fake_done(&f);
 }
 

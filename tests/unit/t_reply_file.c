@@ -24,6 +24,14 @@ struct reader {
 	uint64_t size;
 };
 
+/* How the answers are asked for; all must be the same. */
+static enum way {
+	SLOW,         /* on a worker */
+	FAST,         /* first without waiting, which no read can do */
+	FAST_AT_HAND, /* which every read can do */
+} way;
+static bool was_fast; /* the last answer was given without waiting */
+
 static int readers;         /* open ones */
 static uint64_t bad_from;   /* bytes from here on do not verify */
 static size_t most = 10007; /* bytes a read */
@@ -48,6 +56,15 @@ reader_open(struct read_service *rs, const struct repo *repo, const struct conte
 	(*out)->size = content->size;
 	readers++;
 	return RC_OK;
+}
+
+enum rc
+reader_open_now(struct read_service *rs, const struct repo *repo, const struct content *content,
+	uint64_t offset, struct reader **out, struct err *err)
+{
+	if (way != FAST_AT_HAND)
+		return err_set(err, RC_AGAIN, NULL, "not without waiting");
+	return reader_open(rs, repo, content, offset, out, err);
 }
 
 enum rc
@@ -99,6 +116,13 @@ ask(enum method method, const char *path, uint64_t size, const char *name, const
 	fake_init(&f, method);
 	if (name != NULL)
 		fake_header(&f, name, value);
+	was_fast = way != SLOW && reply_file_now(&f.rq, &file);
+	if (was_fast)
+		return;
+	/* nothing was done */
+	assert_false(reply_is_set(&f.rq));
+	assert_null(fake_answer_header(&f, "ETag"));
+	assert_int_equal(readers, 0);
 	reply_file(&f.rq, &file);
 }
 
@@ -150,6 +174,8 @@ whole_files(void **state)
 	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
 		ask(METHOD_GET, "a/b.txt", sizes[i], NULL, NULL);
 		assert_int_equal(f.status, 200);
+		assert_int_equal(was_fast, (way == FAST_AT_HAND && sizes[i] <= 131072) ||
+						   (way == FAST && sizes[i] == 0));
 		assert_string_equal(f.type, "text/plain");
 		assert_int_equal(pull(out, SIZE + 1), sizes[i]);
 		expect_bytes(out, 0, (size_t)sizes[i]);
@@ -177,6 +203,7 @@ one_range(void **state)
 	(void)state;
 	ask(METHOD_GET, "x", SIZE, "Range", "bytes=5-9");
 	assert_int_equal(f.status, 206);
+	assert_int_equal(was_fast, way == FAST_AT_HAND);
 	assert_int_equal(pull(out, SIZE), 5);
 	expect_bytes(out, 5, 5);
 	expect_header("Content-Range", "bytes 5-9/700001");
@@ -251,6 +278,7 @@ conditions(void **state)
 	(void)state;
 	ask(METHOD_GET, "x", SIZE, "If-None-Match", "W/" ETAG);
 	assert_int_equal(f.status, 304);
+	assert_int_equal(was_fast, way != SLOW);
 	assert_int_equal(f.len, 0);
 	expect_header("ETag", ETAG);
 	done();
@@ -315,6 +343,9 @@ main(void)
 		cmocka_unit_test(conditions),
 		cmocka_unit_test(broken_files),
 	};
+	int failed = 0;
 
-	return cmocka_run_group_tests(tests, start, stop);
+	for (way = SLOW; way <= FAST_AT_HAND; way++)
+		failed += cmocka_run_group_tests(tests, start, stop);
+	return failed;
 }
