@@ -204,6 +204,17 @@ rev_resolve(struct history *h, const struct repo *r, const char *rev, struct com
 	return err_set(err, RC_NOT_FOUND, "rev-not-found", "none");
 }
 
+enum rc
+rev_find_head(struct history *h, const struct repo *r, const char *rev, struct rev_head *out,
+	struct err *err)
+{
+	(void)h;
+	(void)r;
+	(void)rev;
+	(void)out;
+	return err_set(err, RC_NOT_FOUND, "rev-not-found", "none");
+}
+
 static int
 setup(void **state)
 {
