@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The buffer holds the file's bytes from buffer_offset on, always a multiple of a block. A frame is
  * put together in it, whole, so that its payload is contiguous for the checksum; when buffer_bytes
- * are gathered, all whole blocks are written and the rest moves to the front. */
+ * are gathered, all whole blocks are written and the rest moves to the front.
+ *
+ * Two locks. mtx guards the buffer; who fills it writes it out while holding it. sync_mtx is for
+ * those who sync: they take a few bytes out of the buffer and write them without mtx, so that
+ * appends go on. So writes may overtake each other, but each has returned before the sync that is
+ * to cover it begins. Order: sync_mtx, then mtx. */
 #include "pack_writer.h"
 
 #include <errno.h>
@@ -11,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "buf.h"
@@ -35,7 +41,8 @@ struct pack_writer {
 	uint64_t bytes_max;
 	size_t buffer_bytes;
 
-	/* the owner's */
+	/* guarded by mtx */
+	pthread_mutex_t mtx;
 	uint8_t *buffer;
 	size_t buffer_len;
 	size_t buffer_cap;
@@ -45,20 +52,23 @@ struct pack_writer {
 	uint64_t chunk_count;
 	struct buf footer; /* room for the footer header, then the frame table */
 	struct buf chunk_table;
-	bool direct;
 
 	/* any thread */
+	atomic_bool direct;
+	atomic_bool no_durable_write; /* the file system has none */
 	atomic_int poison;            /* errno of the first failed write or sync, or 0 */
 	_Atomic uint64_t given_bytes; /* handed to the kernel */
 
-	/* Guards the rest; fd and state are written by the owner only. Held over syncs, and that on
-	 * purpose: the kernel reports a failed write-back to one sync only, and no other sync of
-	 * this file may come back with success before that failure has poisoned the writer. */
+	/* Guards the rest; fd and state are written only by who seals or abandons. Held over syncs,
+	 * and that on purpose: the kernel reports a failed write-back to one sync only, and no
+	 * other sync of this file may come back with success before that failure has poisoned the
+	 * writer. */
 	pthread_mutex_t sync_mtx;
 	enum writer_state state;
 	int fd;
 	int shard_fd; /* -1 once the directory entry is durable */
 	uint64_t synced_bytes;
+	uint8_t *at_once; /* PACK_WRITER_AT_ONCE_BYTES, once they were needed */
 };
 
 static enum rc
@@ -77,7 +87,7 @@ poison(struct pack_writer *w, int errnum, const char *doing, struct err *err)
 	return pack_dir_errno(w->dir, w->pack_id, errnum, doing, err);
 }
 
-/* What every call of the owner asks first. */
+/* What every call asks first. */
 static enum rc
 check_open(struct pack_writer *w, struct err *err)
 {
@@ -93,32 +103,79 @@ leave_direct(struct pack_writer *w)
 {
 	int flags = fcntl(w->fd, F_GETFL);
 
-	w->direct = false;
+	atomic_store(&w->direct, false);
 	if (flags >= 0)
 		fcntl(w->fd, F_SETFL, flags & ~O_DIRECT);
 }
 
-/* Write the first len bytes of the buffer, a multiple of a block. */
+/* Bytes for the file, a multiple of a block. */
+struct blocks {
+	const uint8_t *data;
+	size_t len;
+	uint64_t offset;
+	bool durable; /* on the disk when the write returns, if the file system can do that */
+};
+
+static ssize_t
+write_some(struct pack_writer *w, const struct blocks *b, size_t done)
+{
+	off_t at = (off_t)(b->offset + done);
+	struct iovec from = {(void *)(uintptr_t)(b->data + done), b->len - done};
+
+	if (b->durable && !atomic_load(&w->no_durable_write))
+		return pwritev2(w->fd, &from, 1, at, RWF_DSYNC);
+	return pwrite(w->fd, from.iov_base, from.iov_len, at);
+}
+
+static void
+note_given(struct pack_writer *w, uint64_t end)
+{
+	uint64_t old = atomic_load(&w->given_bytes);
+
+	while (old < end && !atomic_compare_exchange_weak(&w->given_bytes, &old, end))
+		;
+}
+
 static enum rc
-write_front(struct pack_writer *w, size_t len, struct err *err)
+write_out(struct pack_writer *w, const struct blocks *b, struct err *err)
 {
 	size_t done = 0;
 
-	while (done < len) {
-		ssize_t n = pwrite(
-			w->fd, w->buffer + done, len - done, (off_t)(w->buffer_offset + done));
+	while (done < b->len) {
+		ssize_t n = write_some(w, b, done);
 		if (n > 0)
 			done += (size_t)n;
-		else if (n < 0 && errno == EINVAL && w->direct)
+		else if (n < 0 && errno == EOPNOTSUPP && b->durable &&
+			 !atomic_exchange(&w->no_durable_write, true))
+			continue;
+		else if (n < 0 && errno == EINVAL && atomic_load(&w->direct))
 			leave_direct(w);
 		else if (n == 0 || errno != EINTR)
 			return poison(w, n == 0 ? EIO : errno, "write a pack", err);
 	}
+	note_given(w, b->offset + b->len);
+	return RC_OK;
+}
+
+/* Take the first len bytes out of the buffer. mtx is held. */
+static void
+drop_front(struct pack_writer *w, size_t len)
+{
 	memmove(w->buffer, w->buffer + len, w->buffer_len - len);
 	w->buffer_len -= len;
 	w->buffer_offset += len;
-	atomic_store(&w->given_bytes, w->buffer_offset);
-	return RC_OK;
+}
+
+/* Write the first len bytes of the buffer, a multiple of a block. mtx is held. */
+static enum rc
+write_front(struct pack_writer *w, size_t len, struct err *err)
+{
+	const struct blocks b = {w->buffer, len, w->buffer_offset, false};
+	enum rc rc = write_out(w, &b, err);
+
+	if (rc == RC_OK)
+		drop_front(w, len);
+	return rc;
 }
 
 static enum rc
@@ -127,16 +184,23 @@ write_blocks(struct pack_writer *w, struct err *err)
 	return write_front(w, w->buffer_len / PACK_BLOCK_BYTES * PACK_BLOCK_BYTES, err);
 }
 
-static enum rc
-write_padded(struct pack_writer *w, struct err *err)
+/* The buffer has room for whole blocks. mtx is held. */
+static size_t
+pad_buffer(struct pack_writer *w)
 {
 	size_t len = pack_round_up(w->buffer_len, PACK_BLOCK_BYTES);
 
-	if (len == 0)
-		return RC_OK;
 	memset(w->buffer + w->buffer_len, 0, len - w->buffer_len);
 	w->buffer_len = len;
-	return write_front(w, len, err);
+	return len;
+}
+
+static enum rc
+write_padded(struct pack_writer *w, struct err *err)
+{
+	size_t len = pad_buffer(w);
+
+	return len > 0 ? write_front(w, len, err) : RC_OK;
 }
 
 /* Give the buffer room for cap bytes, keeping what it holds. */
@@ -206,7 +270,8 @@ create_file(struct pack_writer *w, bool direct, struct err *err)
 	}
 	/* not in the open: some file systems refuse the flag only after they made the file */
 	int flags = fcntl(w->fd, F_GETFL);
-	w->direct = direct && flags >= 0 && fcntl(w->fd, F_SETFL, flags | O_DIRECT) == 0;
+	atomic_store(
+		&w->direct, direct && flags >= 0 && fcntl(w->fd, F_SETFL, flags | O_DIRECT) == 0);
 	return RC_OK;
 }
 
@@ -248,6 +313,7 @@ pack_writer_open(struct pack_dir *dir, uint64_t pack_id, const uint8_t *repo_uui
 	w->buffer_bytes = options->buffer_bytes;
 	w->fd = -1;
 	w->shard_fd = -1;
+	pthread_mutex_init(&w->mtx, NULL);
 	pthread_mutex_init(&w->sync_mtx, NULL);
 	buf_init(&w->footer, PACK_BYTES_MAX);
 	buf_init(&w->chunk_table, PACK_BYTES_MAX);
@@ -364,9 +430,19 @@ build_frame(struct pack_writer *w, const struct pack_frame *f, const struct pack
 	w->buffer_len += place->bytes;
 }
 
-enum rc
-pack_writer_append(struct pack_writer *w, const struct pack_frame *frame, uint64_t *offset,
-	uint64_t *bytes, struct err *err)
+/* mtx is held. */
+static bool
+has_room(const struct pack_writer *w, uint64_t frame_bytes)
+{
+	uint64_t used = w->buffer_offset + w->buffer_len;
+
+	return used <= w->bytes_max && frame_bytes <= w->bytes_max - used;
+}
+
+/* mtx is held. */
+static enum rc
+append(struct pack_writer *w, const struct pack_frame *frame, struct pack_place *place,
+	struct err *err)
 {
 	enum rc rc = check_open(w, err);
 
@@ -374,21 +450,41 @@ pack_writer_append(struct pack_writer *w, const struct pack_frame *frame, uint64
 		rc = check_frame(frame, err);
 	if (rc != RC_OK)
 		return rc;
-	struct pack_place place = {w->pack_id, pack_writer_bytes(w), pack_frame_bytes(frame)};
-	if (!pack_writer_has_room(w, place.bytes))
+	place->bytes = pack_frame_bytes(frame);
+	if (!has_room(w, place->bytes))
 		return err_set(err, RC_TOO_LARGE, NULL, "no room for a frame in this pack");
 	rc = reserve_index(w, frame, err);
 	if (rc == RC_OK)
-		rc = make_room(w, place.bytes, err);
+		rc = make_room(w, place->bytes, err);
 	if (rc != RC_OK)
 		return rc;
-	build_frame(w, frame, &place);
-	if (w->buffer_len >= w->buffer_bytes)
-		rc = write_blocks(w, err);
+	place->offset = w->buffer_offset + w->buffer_len;
+	build_frame(w, frame, place);
+	return w->buffer_len >= w->buffer_bytes ? write_blocks(w, err) : RC_OK;
+}
+
+enum rc
+pack_writer_append(struct pack_writer *w, const struct pack_frame *frame, uint64_t *offset,
+	uint64_t *bytes, struct err *err)
+{
+	struct pack_place place = {.pack_id = w->pack_id};
+
+	pthread_mutex_lock(&w->mtx);
+	enum rc rc = append(w, frame, &place, err);
+	pthread_mutex_unlock(&w->mtx);
 	if (rc == RC_OK) {
 		*offset = place.offset;
 		*bytes = place.bytes;
 	}
+	return rc;
+}
+
+static enum rc
+flush(struct pack_writer *w, struct err *err)
+{
+	pthread_mutex_lock(&w->mtx);
+	enum rc rc = write_padded(w, err);
+	pthread_mutex_unlock(&w->mtx);
 	return rc;
 }
 
@@ -397,7 +493,7 @@ pack_writer_flush(struct pack_writer *w, struct err *err)
 {
 	enum rc rc = check_open(w, err);
 
-	return rc == RC_OK ? write_padded(w, err) : rc;
+	return rc == RC_OK ? flush(w, err) : rc;
 }
 
 /* sync_mtx is held. */
@@ -415,7 +511,7 @@ sync_entry(struct pack_writer *w, struct err *err)
 
 /* sync_mtx is held and the file open. */
 static enum rc
-sync_locked(struct pack_writer *w, struct err *err)
+sync_given(struct pack_writer *w, struct err *err)
 {
 	uint64_t given_bytes = atomic_load(&w->given_bytes);
 
@@ -431,6 +527,55 @@ sync_locked(struct pack_writer *w, struct err *err)
 	return rc;
 }
 
+static bool
+have_at_once(struct pack_writer *w)
+{
+	void *data = NULL;
+
+	if (w->at_once == NULL &&
+		posix_memalign(&data, PACK_BLOCK_BYTES, PACK_WRITER_AT_ONCE_BYTES) == 0)
+		w->at_once = data;
+	return w->at_once != NULL;
+}
+
+/* Take what is in the buffer out of it, if it is little and all before it is durable; b->len is 0
+ * if not. sync_mtx is held. */
+static void
+take_pending(struct pack_writer *w, struct blocks *b)
+{
+	*b = (struct blocks){.durable = true};
+	pthread_mutex_lock(&w->mtx);
+	bool at_once = w->buffer_len > 0 && w->buffer_len <= PACK_WRITER_AT_ONCE_BYTES &&
+		       w->shard_fd < 0 && w->synced_bytes == w->buffer_offset;
+	if (at_once && have_at_once(w)) {
+		b->len = pad_buffer(w);
+		b->offset = w->buffer_offset;
+		b->data = w->at_once;
+		memcpy(w->at_once, w->buffer, b->len);
+		drop_front(w, b->len);
+	}
+	pthread_mutex_unlock(&w->mtx);
+}
+
+/* sync_mtx is held and the file open. */
+static enum rc
+sync_all(struct pack_writer *w, struct err *err)
+{
+	struct blocks b;
+
+	if (atomic_load(&w->poison) != 0)
+		return poisoned(w, err);
+	take_pending(w, &b);
+	enum rc rc = b.len > 0 ? write_out(w, &b, err) : flush(w, err);
+	if (rc != RC_OK)
+		return rc;
+	if (b.len > 0 && !atomic_load(&w->no_durable_write)) {
+		w->synced_bytes = b.offset + b.len;
+		return RC_OK;
+	}
+	return sync_given(w, err);
+}
+
 enum rc
 pack_writer_sync(struct pack_writer *w, struct err *err)
 {
@@ -438,7 +583,7 @@ pack_writer_sync(struct pack_writer *w, struct err *err)
 
 	pthread_mutex_lock(&w->sync_mtx);
 	if (w->state == WRITER_OPEN)
-		rc = sync_locked(w, err);
+		rc = sync_all(w, err);
 	else if (w->state == WRITER_ABANDONED)
 		rc = err_set(err, RC_CONFLICT, NULL, "the pack is closed");
 	pthread_mutex_unlock(&w->sync_mtx);
@@ -512,7 +657,7 @@ write_footer(struct pack_writer *w, struct err *err)
 static enum rc
 close_sealed(struct pack_writer *w, struct err *err)
 {
-	enum rc rc = sync_locked(w, err);
+	enum rc rc = sync_given(w, err);
 
 	if (rc != RC_OK)
 		return rc;
@@ -531,14 +676,14 @@ pack_writer_seal(struct pack_writer *w, struct err *err)
 {
 	enum rc rc = pack_writer_flush(w, err);
 
+	pthread_mutex_lock(&w->sync_mtx);
 	if (rc == RC_OK)
 		rc = write_footer(w, err);
-	if (rc != RC_OK)
-		return rc;
-	pthread_mutex_lock(&w->sync_mtx);
-	rc = close_sealed(w, err);
+	if (rc == RC_OK)
+		rc = close_sealed(w, err);
 	pthread_mutex_unlock(&w->sync_mtx);
-	buf_done(&w->footer);
+	if (rc == RC_OK)
+		buf_done(&w->footer);
 	return rc;
 }
 
@@ -576,6 +721,8 @@ pack_writer_free(struct pack_writer *w)
 		return;
 	pack_writer_abandon(w);
 	pthread_mutex_destroy(&w->sync_mtx);
+	pthread_mutex_destroy(&w->mtx);
+	free(w->at_once);
 	buf_done(&w->footer);
 	buf_done(&w->chunk_table);
 	free(w->buffer);
@@ -588,28 +735,58 @@ pack_writer_id(const struct pack_writer *w)
 	return w->pack_id;
 }
 
+/* The getters take mtx: appends of other threads may be under way. */
+static void
+look(const struct pack_writer *w)
+{
+	pthread_mutex_lock(&((struct pack_writer *)(uintptr_t)w)->mtx);
+}
+
+static void
+looked(const struct pack_writer *w)
+{
+	pthread_mutex_unlock(&((struct pack_writer *)(uintptr_t)w)->mtx);
+}
+
 uint64_t
 pack_writer_bytes(const struct pack_writer *w)
 {
-	return w->state == WRITER_SEALED ? w->sealed_bytes : w->buffer_offset + w->buffer_len;
+	look(w);
+	uint64_t bytes =
+		w->state == WRITER_SEALED ? w->sealed_bytes : w->buffer_offset + w->buffer_len;
+	looked(w);
+	return bytes;
 }
 
 uint32_t
 pack_writer_frames(const struct pack_writer *w)
 {
-	return w->frame_count;
+	look(w);
+	uint32_t frames = w->frame_count;
+	looked(w);
+	return frames;
+}
+
+size_t
+pack_writer_pending_bytes(const struct pack_writer *w)
+{
+	look(w);
+	size_t bytes = w->buffer_len;
+	looked(w);
+	return bytes;
 }
 
 bool
 pack_writer_has_room(const struct pack_writer *w, uint64_t frame_bytes)
 {
-	uint64_t used = w->buffer_offset + w->buffer_len;
-
-	return used <= w->bytes_max && frame_bytes <= w->bytes_max - used;
+	look(w);
+	bool room = has_room(w, frame_bytes);
+	looked(w);
+	return room;
 }
 
 bool
 pack_writer_is_direct(const struct pack_writer *w)
 {
-	return w->direct;
+	return atomic_load(&((struct pack_writer *)(uintptr_t)w)->direct);
 }

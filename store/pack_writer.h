@@ -15,16 +15,16 @@
 /* pack_writer: append frames to one new pack file, sync it, seal it.
  *
  * Bytes go through an aligned buffer to the file in direct writes (plain ones where the file system
- * has none). A block that was handed to the kernel is never written again: pack_writer_flush pads
- * to the next block instead, so that a torn write cannot touch what was acknowledged.
+ * has none). A block that was handed to the kernel is never written again: a flush pads to the next
+ * block instead, so that a torn write cannot touch what was acknowledged.
  * States: open -> sealed, or open -> abandoned; an abandoned pack, like one whose process died, has
  * no footer and stays readable by place and by pack_scan.
  * Failure is final: after a failed write or sync the writer is poisoned, and every later call but
  * abandon and free fails with RC_FULL (no space), RC_NOMEM or RC_IO. A failed sync says nothing
  * about which bytes are on disk, and a second one would lie; what was not acknowledged is written
  * again to another pack.
- * Threads: one thread owns the writer and calls everything; any other thread may call
- * pack_writer_sync, also while the owner seals or abandons, but not while it frees.
+ * Threads: any number append, flush and sync at the same time; one seals or abandons when nobody
+ * appends or flushes any more, and frees when nobody syncs any more.
  * Durable: only what pack_writer_sync or pack_writer_seal says. */
 
 struct pack_writer;
@@ -76,9 +76,11 @@ enum rc pack_writer_append(struct pack_writer *w, const struct pack_frame *frame
  * but it is not durable. Does nothing if there is nothing. RC_CONFLICT: not open any more. */
 enum rc pack_writer_flush(struct pack_writer *w, struct err *err);
 
-/* Make durable what was handed to the kernel before the call: the data, and the first time the
- * directory entry. Any thread. Does nothing if all is durable (a sealed pack is).
- * RC_CONFLICT: abandoned. */
+/* Make durable all that was appended before the call: hand it to the kernel, sync the data, and the
+ * first time the directory entry. Up to PACK_WRITER_AT_ONCE_BYTES with nothing before them that
+ * waits for a sync go out in one write that comes back when they are on the disk. Does nothing if
+ * all is durable (a sealed pack is). RC_CONFLICT: abandoned. */
+#define PACK_WRITER_AT_ONCE_BYTES (256u << 10)
 enum rc pack_writer_sync(struct pack_writer *w, struct err *err);
 
 /* Write footer and trailer, sync, cut to size, make read-only (0440), sync, close. After RC_OK the
@@ -93,13 +95,15 @@ void pack_writer_abandon(struct pack_writer *w);
 /* Abandon if still open, and free. NULL is allowed. */
 void pack_writer_free(struct pack_writer *w);
 
-/* The rest cannot fail, and is the owner's. */
+/* The rest cannot fail. */
 
 uint64_t pack_writer_id(const struct pack_writer *w);
 /* Bytes of header, frames and padding so far; the size of the file once sealed. */
 uint64_t pack_writer_bytes(const struct pack_writer *w);
 uint32_t pack_writer_frames(const struct pack_writer *w);
-/* May a frame of so many bytes (pack_frame_bytes) be appended now? */
+/* Bytes appended that were not handed to the kernel yet. */
+size_t pack_writer_pending_bytes(const struct pack_writer *w);
+/* May a frame of so many bytes (pack_frame_bytes) be appended now? Another thread may be faster. */
 bool pack_writer_has_room(const struct pack_writer *w, uint64_t frame_bytes);
 /* Are the writes direct? May change to false at the first one. */
 bool pack_writer_is_direct(const struct pack_writer *w);

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,7 +29,8 @@ struct fault {
 	int calls;
 };
 
-static struct fault fail_fdatasync, fail_fsync, fail_pread, fail_pwrite, fail_fallocate;
+static struct fault fail_fdatasync, fail_fsync, fail_pread, fail_pwrite, fail_pwritev2,
+	fail_fallocate;
 /* no more than this many bytes a call; reads only fail below this offset of a file */
 static size_t pwrite_max, pread_max;
 static off_t pread_bad_from, pread_bad_to;
@@ -48,7 +50,8 @@ no_faults(void)
 {
 	static const struct fault none;
 
-	fail_fdatasync = fail_fsync = fail_pread = fail_pwrite = fail_fallocate = none;
+	fail_fdatasync = fail_fsync = fail_pread = fail_pwrite = fail_pwritev2 = fail_fallocate =
+		none;
 	pwrite_max = pread_max = 0;
 	pread_bad_from = pread_bad_to = 0;
 }
@@ -91,6 +94,19 @@ pwrite(int fd, const void *data, size_t len, off_t offset)
 		return -1;
 	return syscall(SYS_pwrite64, fd, data,
 		pwrite_max > 0 && pwrite_max < len ? pwrite_max : len, offset);
+}
+
+ssize_t
+pwritev2(int fd, const struct iovec *from, int count, off_t offset, int flags)
+{
+	struct iovec one = from[0];
+
+	assert_int_equal(count, 1);
+	if (fails(&fail_pwritev2))
+		return -1;
+	if (pwrite_max > 0 && pwrite_max < one.iov_len)
+		one.iov_len = pwrite_max;
+	return syscall(SYS_pwritev2, fd, &one, 1, offset, 0, flags);
 }
 
 /* Every call fails, and the disk is not asked again. */
@@ -158,24 +174,105 @@ test_sync_asks_only_for_news(void **state)
 	no_faults();
 	test_frame_make(&a, 1, CODEC_RAW, 1, 100);
 	struct pack_writer *w = fixture_writer(f);
+	/* the header */
 	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
-	assert_int_equal(fail_fdatasync.calls + fail_fsync.calls, 0);
+	assert_int_equal(fail_fdatasync.calls, 1);
+	assert_int_equal(fail_fsync.calls, 1);
 	test_frame_append(&a, w);
-	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
-	assert_int_equal(fail_fdatasync.calls + fail_fsync.calls, 0);
 	assert_int_equal(pack_writer_flush(w, &err), RC_OK);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(pack_writer_sync(w, &err), RC_OK);
-		assert_int_equal(fail_fdatasync.calls, 1);
-		assert_int_equal(fail_fsync.calls, 1);
+		assert_int_equal(fail_fdatasync.calls, 2);
+		assert_int_equal(fail_fsync.calls, 1); /* the directory entry is durable already */
 	}
-	test_frame_append(&a, w);
-	assert_int_equal(pack_writer_flush(w, &err), RC_OK);
-	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
-	assert_int_equal(fail_fdatasync.calls, 2);
-	assert_int_equal(fail_fsync.calls, 1); /* the directory entry is durable already */
 	pack_writer_free(w);
 	test_frame_free(&a);
+}
+
+static void
+append_and_sync(struct pack_writer *w, struct test_frame *t)
+{
+	struct err err = ERR_INIT;
+
+	test_frame_append(t, w);
+	if (pack_writer_sync(w, &err) != RC_OK)
+		fail_msg("%s [%s]", err.text, err.detail);
+}
+
+/* One write and nothing else, once all before it is durable. */
+static void
+test_sync_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	struct test_frame t[6];
+
+	no_faults();
+	for (uint64_t i = 0; i < 6; i++)
+		test_frame_make(&t[i], i + 1, CODEC_RAW, 1, 100);
+	struct pack_writer *w = fixture_writer(f);
+	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	no_faults();
+	append_and_sync(w, &t[0]); /* header and directory entry are durable by now */
+	assert_int_equal(fail_pwritev2.calls, 1);
+	assert_int_equal(fail_pwrite.calls + fail_fdatasync.calls + fail_fsync.calls, 0);
+	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	assert_int_equal(fail_fdatasync.calls, 0);
+	/* behind a flush that was not, that one must become durable too */
+	test_frame_append(&t[1], w);
+	assert_int_equal(pack_writer_flush(w, &err), RC_OK);
+	append_and_sync(w, &t[2]);
+	assert_int_equal(fail_fdatasync.calls, 1);
+	/* nothing to do */
+	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	assert_int_equal(fail_fdatasync.calls, 1);
+	/* short writes, interruptions */
+	pwrite_max = 4096;
+	fail_pwritev2 = (struct fault){.errnum = EINTR, .times = 1};
+	append_and_sync(w, &t[3]);
+	pwrite_max = 0;
+	assert_int_equal(fail_fdatasync.calls, 1);
+	/* a file system without such writes */
+	fail_pwritev2 = (struct fault){.errnum = EOPNOTSUPP, .times = 1};
+	append_and_sync(w, &t[4]);
+	assert_int_equal(fail_fdatasync.calls, 2);
+	append_and_sync(w, &t[5]);
+	assert_int_equal(fail_fdatasync.calls, 3);
+	assert_int_equal(fail_pwritev2.calls, 1);
+	fixture_seal(w);
+	for (int i = 0; i < 6; i++) {
+		test_frame_check(&t[i], f->readers);
+		test_frame_free(&t[i]);
+	}
+}
+
+static void
+test_failed_sync_at_once_is_final(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	struct test_frame a, b;
+
+	for (int direct_refused = 0; direct_refused < 2; direct_refused++) {
+		no_faults();
+		test_frame_make(&a, 1, CODEC_RAW, 1, 100);
+		test_frame_make(&b, 2, CODEC_RAW, 1, 100);
+		struct pack_writer *w = fixture_writer(f);
+		assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+		append_and_sync(w, &a);
+		test_frame_append(&b, w);
+		/* EINVAL: the second try, not direct, fails too */
+		fail_pwritev2 = (struct fault){
+			.errnum = direct_refused ? EINVAL : EIO, .times = direct_refused ? 2 : 1};
+		assert_int_equal(pack_writer_sync(w, &err), RC_IO);
+		err_clear(&err);
+		check_poisoned(w, &b, RC_IO);
+		pack_writer_free(w);
+		test_frame_check(&a, f->readers);
+		test_frame_free(&a);
+		test_frame_free(&b);
+	}
+	no_faults();
 }
 
 static void
@@ -505,6 +602,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_failed_sync_is_final),
 		cmocka_unit_test(test_sync_asks_only_for_news),
+		cmocka_unit_test(test_sync_at_once),
+		cmocka_unit_test(test_failed_sync_at_once_is_final),
 		cmocka_unit_test(test_failed_write_is_final),
 		cmocka_unit_test(test_short_writes_and_reads),
 		cmocka_unit_test(test_direct_write_refused),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One thread appends, flushes and seals; one syncs; two read what is flushed; one scans. */
+/* One thread appends, flushes and seals; one syncs; two read what is flushed; one scans. Then:
+ * several append to one pack. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -95,8 +96,8 @@ reader_main(void *arg)
 			struct pack_frame_view view;
 			/* jump between packs, so that files come and go */
 			const struct test_frame *t = &s->frames[at++ * 23 % flushed];
-			expect(s, pack_read_frame(s->f->readers, &t->place, NULL, &buf, &view, &err) ==
-						  RC_OK &&
+			expect(s, pack_read_frame(s->f->readers, &t->place, NULL, &buf, &view,
+					  &err) == RC_OK &&
 					  test_frame_is(t, &view));
 			if (at % 50 == 0)
 				pack_readers_forget(s->f->readers, t->place.pack_id);
@@ -154,11 +155,93 @@ test_all_at_once(void **state)
 	}
 }
 
+/* ---- several append to one pack while others flush and sync ---- */
+
+#define APPENDERS 3
+#define EACH      60
+
+struct appender {
+	struct pack_writer *writer;
+	struct test_frame frames[EACH];
+	bool flushes;
+	unsigned failures;
+	pthread_t thread;
+};
+
+static void *
+append_main(void *arg)
+{
+	struct appender *a = arg;
+
+	for (unsigned i = 0; i < EACH; i++) {
+		struct err err = ERR_INIT;
+		struct test_frame *t = &a->frames[i];
+		t->place.pack_id = pack_writer_id(a->writer);
+		a->failures += pack_writer_append(a->writer, &t->frame, &t->place.offset,
+				       &t->place.bytes, &err) != RC_OK;
+		if (a->flushes && i % 16 == 5)
+			a->failures += pack_writer_flush(a->writer, &err) != RC_OK;
+		/* what came back from a sync can be read */
+		if (i % 10 == 3) {
+			a->failures += pack_writer_sync(a->writer, &err) != RC_OK;
+			a->failures += pack_writer_bytes(a->writer) < t->place.offset;
+		}
+	}
+	return NULL;
+}
+
+static void
+test_many_append(void **state)
+{
+	static struct appender all[APPENDERS];
+	struct fixture *f = *state;
+	struct pack_writer *w = fixture_writer(f);
+	const struct test_frame *frames[APPENDERS * EACH + 1];
+	struct pack_scan_stats stats;
+
+	for (uint32_t k = 0; k < APPENDERS; k++) {
+		all[k] = (struct appender){.writer = w, .flushes = k == 0};
+		for (uint32_t i = 0; i < EACH; i++)
+			test_frame_make(&all[k].frames[i], 1000 * (k + 1) + i,
+				i % 2 ? CODEC_RAW : CODEC_ZSTD, 1 + i % 5, 1 + i * 977 % 30000);
+		assert_int_equal(pthread_create(&all[k].thread, NULL, append_main, &all[k]), 0);
+	}
+	for (uint32_t k = 0; k < APPENDERS; k++) {
+		pthread_join(all[k].thread, NULL);
+		assert_int_equal(all[k].failures, 0);
+	}
+	assert_int_equal(pack_writer_frames(w), APPENDERS * EACH);
+	fixture_seal(w);
+	/* in the order of their places */
+	size_t n = 0;
+	for (uint32_t k = 0; k < APPENDERS; k++) {
+		for (uint32_t i = 0; i < EACH; i++) {
+			size_t at = n++;
+			for (; at > 0 &&
+				frames[at - 1]->place.offset > all[k].frames[i].place.offset;
+				at--)
+				frames[at] = frames[at - 1];
+			frames[at] = &all[k].frames[i];
+		}
+	}
+	frames[n] = NULL;
+	fixture_scan(f, frames[0]->place.pack_id, frames, &stats);
+	assert_int_equal(stats.frames, n);
+	assert_int_equal(stats.damaged_bytes + stats.torn_bytes, 0);
+	for (uint32_t k = 0; k < APPENDERS; k++) {
+		for (uint32_t i = 0; i < EACH; i++) {
+			test_frame_check(&all[k].frames[i], f->readers);
+			test_frame_free(&all[k].frames[i]);
+		}
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_at_once),
+		cmocka_unit_test(test_many_append),
 	};
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
 }
