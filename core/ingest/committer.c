@@ -72,7 +72,7 @@ struct group {
 
 /* ---- handing over (workers, any thread) ---- */
 
-static bool
+bool
 batch_is_urgent(const struct batch *batch)
 {
 	for (const struct block *b = batch->blocks; b != NULL; b = b->next)
@@ -244,6 +244,7 @@ sync_packs(struct ingest *in, struct batch *batches)
 				struct err err = ERR_INIT;
 				if (pack_writer_sync(p->writer, &err) != RC_OK)
 					atomic_store(&p->poisoned, true);
+				packs_note_bytes(p);
 				if (done_count < BATCH_PACKS_MAX)
 					done[done_count++] = p;
 			}

@@ -16,6 +16,7 @@ worker_open(struct ingest *in, unsigned number, struct err *err)
 
 	w->in = in;
 	w->number = number;
+	packs_set_init(&w->packs);
 	/* a frame ends with the chunk that reaches FRAME_BYTES, so it may be one chunk longer */
 	size_t raw = FRAME_BYTES + ((size_t)256 << 10);
 	w->frame_out_cap = codec_bound(raw);
@@ -69,6 +70,7 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 	in->options = *options;
 	in->worker_count = options->workers > WORKERS_MAX ? WORKERS_MAX : options->workers;
 	ingest_knobs_init(in);
+	packs_set_init(&in->shared);
 	if ((rc = slab_pool_open(options->slab_bytes, &in->slabs, err)) != RC_OK ||
 		(rc = known_open(options->known_bytes, &in->known, err)) != RC_OK ||
 		(rc = ring_open(QUEUE_BLOCKS, &in->queue, err)) != RC_OK ||
@@ -103,6 +105,7 @@ ingest_close(struct ingest *in)
 			pthread_join(in->workers[i].thread, NULL);
 		worker_free(&in->workers[i]);
 	}
+	packs_close_idle(in, &in->shared, 0);
 	pthread_mutex_lock(&in->commit_mtx);
 	in->commit_stop = true;
 	pthread_cond_signal(&in->commit_work);

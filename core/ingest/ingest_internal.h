@@ -26,6 +26,9 @@
 #define FRAME_CHUNKS_MAX   1024
 #define COMMIT_QUEUE_MAX   64 /* batches; then workers wait, slabs run out, clients are held back */
 #define RECIPE_PART_CHUNKS 4096
+/* A batch up to this that somebody waits for goes to a pack that all workers share, and is handed
+ * to the disk by the committer: one write a group, however many batches are in it. */
+#define SHARED_BATCH_BYTES ((size_t)256 << 10)
 
 /* A chunk's way through a worker. */
 enum fate {
@@ -82,8 +85,8 @@ struct block {
 	uint32_t bytes; /* cut */
 };
 
-/* A pack that a worker appends to. Counted: the worker that has it open, and each batch whose
- * frames it holds until that batch is settled. Sealed when the last one lets go. */
+/* A pack that is appended to. Counted: the set that has it open, whoever is appending, and each
+ * batch whose frames it holds until that batch is settled. Sealed when the last one lets go. */
 struct open_pack {
 	struct open_pack *next;          /* sealer's list */
 	struct open_pack *newer, *older; /* all that are open, guarded by seal_mtx */
@@ -91,9 +94,16 @@ struct open_pack {
 	struct pack_writer *writer;
 	const struct ingest_space *space;
 	uint64_t id;
-	uint64_t used_ns; /* worker: last append */
+	uint64_t used_ns; /* guarded by the set's mtx */
 	atomic_int refs;
 	atomic_bool poisoned;
+};
+
+/* The packs that are open for one worker, or for all: one a repository. */
+struct pack_set {
+	pthread_mutex_t mtx;
+	struct open_pack *packs[WORKER_PACKS_MAX];
+	unsigned count;
 };
 
 /* What a worker did in one go. */
@@ -103,6 +113,7 @@ struct batch {
 	struct block *blocks;
 	struct open_pack *packs[BATCH_PACKS_MAX];
 	unsigned pack_count;
+	bool is_shared; /* small, and somebody waits for it */
 	struct err err; /* storing failed: every piece of it fails */
 };
 
@@ -111,9 +122,8 @@ struct worker {
 	unsigned number;
 	pthread_t thread;
 	bool started;
+	struct pack_set packs;
 	/* owned by the thread */
-	struct open_pack *packs[WORKER_PACKS_MAX];
-	unsigned pack_count;
 	struct codec *codec;
 	uint8_t *frame_raw; /* gathers chunks that do not lie side by side */
 	uint8_t *frame_out;
@@ -129,6 +139,7 @@ struct ingest {
 	unsigned worker_count;
 	struct worker workers[WORKERS_MAX];
 	struct knob knobs[INGEST_KNOBS];
+	struct pack_set shared;
 
 	_Atomic uint64_t next_ticket;
 	_Atomic(struct bloom *) filter; /* NULL until it has been filled from the database */
@@ -186,16 +197,18 @@ struct block_piece *block_add_piece(struct block *b);
 /* packs.c: the sealer and its packs. */
 enum rc packs_start(struct ingest *in, struct err *err);
 void packs_stop(struct ingest *in);
-/* The worker's open pack for a space with room for bytes. Blocks on SQL when one is opened. */
-enum rc packs_get(struct worker *w, const struct ingest_space *space, uint64_t bytes,
-	struct open_pack **out, struct err *err);
-/* Worker: tell how much is in it now. */
+void packs_set_init(struct pack_set *set);
+/* The set's open pack for a space, with room for bytes now and a reference for the caller. Blocks
+ * on SQL and disk when one is opened. */
+enum rc packs_get(struct ingest *in, struct pack_set *set, const struct ingest_space *space,
+	uint64_t bytes, struct open_pack **out, struct err *err);
+/* Tell how much is in it now. */
 void packs_note_bytes(struct open_pack *p);
 void packs_ref(struct open_pack *p);
 /* Let go; the last one hands the pack to the sealer. Any thread, does not block. */
 void packs_unref(struct ingest *in, struct open_pack *p);
-/* Let go of packs this worker has not used for idle_ns (0: of all). */
-void packs_close_idle(struct worker *w, uint64_t idle_ns);
+/* Let go of packs nobody has asked the set for since idle_ns (0: of all). */
+void packs_close_idle(struct ingest *in, struct pack_set *set, uint64_t idle_ns);
 
 /* worker.c */
 void *worker_main(void *arg);
@@ -205,6 +218,8 @@ void *committer_main(void *arg);
 /* Hand a batch over. Waits while too many wait already: that is how a slow disk or database holds
  * the workers, and through the slabs the clients, back. */
 void committer_push(struct ingest *in, struct batch *batch);
+/* Somebody waits for an answer to it. */
+bool batch_is_urgent(const struct batch *batch);
 
 /* writer.c: note the first failure of a file. Any thread. */
 void file_fail(struct ingest_file *f, const struct err *err);

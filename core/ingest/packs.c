@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each worker appends to packs of its own, so appends need no lock; the committer only syncs. A
- * pack is sealed by the sealer when its worker and every batch in flight have let go of it. */
+/* A worker appends much to packs of its own, and little to packs that all workers share, so that
+ * one write makes durable what many wait for. A pack is sealed by the sealer when its set and every
+ * batch in flight have let go of it. */
 #include <stdlib.h>
 
 #include "clock.h"
@@ -44,101 +45,137 @@ ingest_open_bytes(struct ingest *in, uint64_t repo_id)
 	return bytes;
 }
 
-static void
-drop(struct worker *w, unsigned at)
+void
+packs_set_init(struct pack_set *set)
 {
-	struct open_pack *p = w->packs[at];
+	pthread_mutex_init(&set->mtx, NULL);
+}
 
-	w->packs[at] = w->packs[--w->pack_count];
-	packs_unref(w->in, p);
+/* mtx is held. */
+static void
+drop(struct ingest *in, struct pack_set *set, unsigned at)
+{
+	struct open_pack *p = set->packs[at];
+
+	set->packs[at] = set->packs[--set->count];
+	packs_unref(in, p);
 }
 
 void
-packs_close_idle(struct worker *w, uint64_t idle_ns)
+packs_close_idle(struct ingest *in, struct pack_set *set, uint64_t idle_ns)
 {
 	uint64_t now = clock_mono_ns();
 
-	for (unsigned i = 0; i < w->pack_count;) {
-		if (now - w->packs[i]->used_ns >= idle_ns)
-			drop(w, i);
+	pthread_mutex_lock(&set->mtx);
+	for (unsigned i = 0; i < set->count;) {
+		if (now - set->packs[i]->used_ns >= idle_ns)
+			drop(in, set, i);
 		else
 			i++;
 	}
+	pthread_mutex_unlock(&set->mtx);
 }
 
+/* With one reference. */
 static enum rc
-open_pack(
-	struct worker *w, const struct ingest_space *space, struct open_pack **out, struct err *err)
+open_pack(struct ingest *in, const struct ingest_space *space, struct open_pack **out,
+	struct err *err)
 {
 	struct open_pack *p = calloc(1, sizeof *p);
 
 	if (p == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	p->space = space;
-	enum rc rc = db_pack_open(w->in->options.db, space->repo_id, &p->id, err);
+	enum rc rc = db_pack_open(in->options.db, space->repo_id, &p->id, err);
 	if (rc == RC_OK) {
 		struct pack_writer_options options = PACK_WRITER_OPTIONS_INIT;
-		options.direct = w->in->options.pack_direct;
-		options.bytes_max = w->in->options.pack_bytes;
+		options.direct = in->options.pack_direct;
+		options.bytes_max = in->options.pack_bytes;
 		rc = pack_writer_open(
-			w->in->options.packs, p->id, space->repo_uuid, &options, &p->writer, err);
+			in->options.packs, p->id, space->repo_uuid, &options, &p->writer, err);
 	}
 	if (rc != RC_OK) {
 		struct err ignored = ERR_INIT;
 		if (p->id != 0)
-			db_pack_delete(w->in->options.db, p->id, &ignored);
+			db_pack_delete(in->options.db, p->id, &ignored);
 		free(p);
 		return rc;
 	}
 	atomic_store(&p->refs, 1);
 	packs_note_bytes(p);
-	pthread_mutex_lock(&w->in->seal_mtx);
-	p->older = w->in->open_list;
+	pthread_mutex_lock(&in->seal_mtx);
+	p->older = in->open_list;
 	if (p->older != NULL)
 		p->older->newer = p;
-	w->in->open_list = p;
-	pthread_mutex_unlock(&w->in->seal_mtx);
+	in->open_list = p;
+	pthread_mutex_unlock(&in->seal_mtx);
 	*out = p;
 	return RC_OK;
 }
 
 static unsigned
-least_used(const struct worker *w)
+least_used(const struct pack_set *set)
 {
 	unsigned at = 0;
 
-	for (unsigned i = 1; i < w->pack_count; i++)
-		if (w->packs[i]->used_ns < w->packs[at]->used_ns)
+	for (unsigned i = 1; i < set->count; i++)
+		if (set->packs[i]->used_ns < set->packs[at]->used_ns)
 			at = i;
 	return at;
 }
 
+/* The set's pack of the space, with a reference, or NULL. One that is full or broken is dropped. */
+static struct open_pack *
+find(struct ingest *in, struct pack_set *set, const struct ingest_space *space, uint64_t bytes)
+{
+	struct open_pack *found = NULL;
+
+	pthread_mutex_lock(&set->mtx);
+	for (unsigned i = 0; i < set->count && found == NULL;) {
+		struct open_pack *p = set->packs[i];
+		if (p->space != space) {
+			i++;
+		} else if (atomic_load(&p->poisoned) || !pack_writer_has_room(p->writer, bytes)) {
+			drop(in, set, i);
+		} else {
+			p->used_ns = clock_mono_ns();
+			packs_ref(p);
+			found = p;
+		}
+	}
+	pthread_mutex_unlock(&set->mtx);
+	return found;
+}
+
+/* The set gets a reference of its own. Two threads may have opened one each for the same space:
+ * both stay until they are full or idle. */
+static void
+enter(struct ingest *in, struct pack_set *set, struct open_pack *p)
+{
+	packs_ref(p);
+	pthread_mutex_lock(&set->mtx);
+	if (set->count == WORKER_PACKS_MAX)
+		drop(in, set, least_used(set));
+	p->used_ns = clock_mono_ns();
+	set->packs[set->count++] = p;
+	pthread_mutex_unlock(&set->mtx);
+}
+
 enum rc
-packs_get(struct worker *w, const struct ingest_space *space, uint64_t bytes,
+packs_get(struct ingest *in, struct pack_set *set, const struct ingest_space *space, uint64_t bytes,
 	struct open_pack **out, struct err *err)
 {
-	for (unsigned i = 0; i < w->pack_count; i++) {
-		struct open_pack *p = w->packs[i];
-		if (p->space != space)
-			continue;
-		if (!atomic_load(&p->poisoned) && pack_writer_has_room(p->writer, bytes)) {
-			p->used_ns = clock_mono_ns();
-			*out = p;
-			return RC_OK;
-		}
-		drop(w, i);
-		break;
+	struct open_pack *p = find(in, set, space, bytes);
+	enum rc rc = RC_OK;
+
+	if (p == NULL) {
+		rc = open_pack(in, space, &p, err);
+		if (rc == RC_OK)
+			enter(in, set, p);
 	}
-	if (w->pack_count == WORKER_PACKS_MAX)
-		drop(w, least_used(w));
-	struct open_pack *p = NULL;
-	enum rc rc = open_pack(w, space, &p, err);
-	if (rc != RC_OK)
-		return rc;
-	p->used_ns = clock_mono_ns();
-	w->packs[w->pack_count++] = p;
-	*out = p;
-	return RC_OK;
+	if (rc == RC_OK)
+		*out = p;
+	return rc;
 }
 
 /* A pack that cannot be sealed (full disk, database away) keeps its frames and its rows; it is only

@@ -11,7 +11,8 @@
 #include "codec.h"
 #include "ingest_internal.h"
 
-#define PACK_IDLE_NS ((uint64_t)30 * 1000000000)
+#define PACK_IDLE_NS     ((uint64_t)30 * 1000000000)
+#define APPEND_TRIES_MAX 16 /* packs that others filled meanwhile */
 
 /* ---- hashing ---- */
 
@@ -205,6 +206,44 @@ run_bytes(struct worker *w, const struct run *r)
 	return w->frame_raw;
 }
 
+/* The batch keeps the reference that comes with the pack, one for each pack. */
+static void
+lean_on(struct ingest *in, struct batch *batch, struct open_pack *pack)
+{
+	for (unsigned i = 0; i < batch->pack_count; i++) {
+		if (batch->packs[i] == pack) {
+			packs_unref(in, pack);
+			return;
+		}
+	}
+	batch->packs[batch->pack_count++] = pack;
+}
+
+/* To an open pack of the space; *pack is the batch's. */
+static enum rc
+append(struct worker *w, struct batch *batch, const struct ingest_space *space,
+	const struct pack_frame *frame, struct open_pack **pack, uint64_t *offset, uint64_t *bytes,
+	struct err *err)
+{
+	struct pack_set *set = batch->is_shared ? &w->in->shared : &w->packs;
+	uint64_t need = pack_frame_bytes(frame);
+
+	for (int tries = 1;; tries++) {
+		enum rc rc = packs_get(w->in, set, space, need, pack, err);
+		if (rc != RC_OK)
+			return rc;
+		lean_on(w->in, batch, *pack);
+		rc = pack_writer_append((*pack)->writer, frame, offset, bytes, err);
+		if (rc == RC_TOO_LARGE && tries < APPEND_TRIES_MAX) {
+			err_clear(err); /* another worker was faster: the next one has room */
+			continue;
+		}
+		if (rc != RC_OK)
+			atomic_store(&(*pack)->poisoned, true);
+		return rc;
+	}
+}
+
 static enum rc
 store_run(struct worker *w, struct batch *batch, const struct ingest_space *space, struct run *r,
 	struct err *err)
@@ -240,21 +279,9 @@ store_run(struct worker *w, struct batch *batch, const struct ingest_space *spac
 	};
 	struct open_pack *pack = NULL;
 	uint64_t offset = 0, bytes = 0;
-	enum rc rc = packs_get(w, space, pack_frame_bytes(&frame), &pack, err);
+	enum rc rc = append(w, batch, space, &frame, &pack, &offset, &bytes, err);
 	if (rc != RC_OK)
 		return rc;
-	bool seen = false;
-	for (unsigned i = 0; i < batch->pack_count; i++)
-		seen = seen || batch->packs[i] == pack;
-	if (!seen) {
-		packs_ref(pack);
-		batch->packs[batch->pack_count++] = pack;
-	}
-	rc = pack_writer_append(pack->writer, &frame, &offset, &bytes, err);
-	if (rc != RC_OK) {
-		atomic_store(&pack->poisoned, true);
-		return rc;
-	}
 	uint64_t t2 = clock_mono_ns();
 	uint64_t raw_offset = 0;
 	for (uint32_t i = 0; i < r->count; i++) {
@@ -387,6 +414,20 @@ group_by_space(struct block **blocks, size_t count)
 		qsort(blocks, count, sizeof *blocks, by_space);
 }
 
+/* Hand to the kernel what the committer will sync. A shared pack is left to it. */
+static void
+flush_packs(struct worker *w, struct batch *batch)
+{
+	for (unsigned i = 0; i < batch->pack_count && batch->err.rc == RC_OK; i++) {
+		struct open_pack *p = batch->packs[i];
+		uint64_t start = clock_mono_ns();
+		if (!batch->is_shared && pack_writer_flush(p->writer, &batch->err) != RC_OK)
+			atomic_store(&p->poisoned, true);
+		packs_note_bytes(p);
+		meter_add(&w->in->total.stage_ns[METER_WRITE], clock_mono_ns() - start);
+	}
+}
+
 static void
 run_batch(struct worker *w, struct block **blocks, size_t count, struct batch *batch)
 {
@@ -396,6 +437,7 @@ run_batch(struct worker *w, struct block **blocks, size_t count, struct batch *b
 
 	for (size_t i = 0; i < count; i++)
 		all_bytes += blocks[i]->bytes;
+	batch->is_shared = all_bytes <= SHARED_BATCH_BYTES && batch_is_urgent(batch);
 	uint64_t t0 = clock_mono_ns();
 	hash_batch(blocks, count);
 	uint64_t t1 = clock_mono_ns();
@@ -410,13 +452,7 @@ run_batch(struct worker *w, struct block **blocks, size_t count, struct batch *b
 			store_new(w, batch, blocks + from, to - from, err);
 		}
 	}
-	for (unsigned i = 0; i < batch->pack_count && err->rc == RC_OK; i++) {
-		uint64_t t3 = clock_mono_ns();
-		if (pack_writer_flush(batch->packs[i]->writer, err) != RC_OK)
-			atomic_store(&batch->packs[i]->poisoned, true);
-		packs_note_bytes(batch->packs[i]);
-		meter_add(&in->total.stage_ns[METER_WRITE], clock_mono_ns() - t3);
-	}
+	flush_packs(w, batch);
 	meter_add(&in->total.stage_ns[METER_HASH], t1 - t0);
 	meter_add(&in->total.stage_ns[METER_LOOKUP], lookup_ns);
 	for (size_t i = 0; i < count; i++) {
@@ -454,6 +490,13 @@ work(struct worker *w, struct block **blocks, size_t count)
 	committer_push(w->in, batch);
 }
 
+static void
+close_idle(struct worker *w, uint64_t idle_ns)
+{
+	packs_close_idle(w->in, &w->packs, idle_ns);
+	packs_close_idle(w->in, &w->in->shared, idle_ns);
+}
+
 /* Fewer workers are wanted than there are. Sleeps a moment; false: this one has work to do. */
 static bool
 stand_by(struct worker *w)
@@ -463,7 +506,7 @@ stand_by(struct worker *w)
 	if (w->number < (unsigned)ingest_knob(w->in, INGEST_KNOB_WORKERS) ||
 		atomic_load(&w->in->stopping))
 		return false;
-	packs_close_idle(w, PACK_IDLE_NS);
+	close_idle(w, PACK_IDLE_NS);
 	nanosleep(&nap, NULL);
 	return true;
 }
@@ -482,7 +525,7 @@ worker_main(void *arg)
 		if (n == 0) {
 			if (atomic_load(&w->in->stopping) && ring_len(w->in->queue) == 0)
 				break;
-			packs_close_idle(w, PACK_IDLE_NS);
+			close_idle(w, PACK_IDLE_NS);
 			continue;
 		}
 		/* a batch of many large blocks would hold its slabs too long: cut it by bytes */
@@ -493,6 +536,6 @@ worker_main(void *arg)
 			work(w, blocks + from, to - from);
 		}
 	}
-	packs_close_idle(w, 0);
+	packs_close_idle(w->in, &w->packs, 0);
 	return NULL;
 }

@@ -476,6 +476,12 @@ group_is_through(void)
 }
 
 void
+packs_note_bytes(struct open_pack *p)
+{
+	require(p->writer->synced <= p->writer->appends);
+}
+
+void
 packs_unref(struct ingest *in, struct open_pack *p)
 {
 	require(in == &sim.in && sim.to_unref > 0);
