@@ -34,9 +34,13 @@ commit(struct db_conn *c, struct err *err)
 {
 	struct err why = ERR_INIT;
 
-	if (PQstatus(c->pg) != CONNECTION_OK)
+	/* a connection that is dead before COMMIT is sent leaves no doubt */
+	if (!db_conn_is_alive(c))
 		return db_error_lost(c, 0, err);
-	enum rc rc = db_conn_command(c, "COMMIT", &why);
+	enum rc rc = db_conn_queue_command(c, "COMMIT", err);
+	if (rc != RC_OK)
+		return rc;
+	rc = db_conn_settle(c, NULL, &why);
 	if (c->committed)
 		return RC_OK;
 	if (rc == RC_OK) { /* the server answered ROLLBACK */
@@ -52,25 +56,42 @@ commit(struct db_conn *c, struct err *err)
 	return err_detail(err, "%s", why.detail);
 }
 
+static void
+roll_back(struct db_conn *c)
+{
+	struct err ignored = ERR_INIT;
+	/* rolling back must not forget that the failure was a retryable one */
+	bool retryable = c->retryable;
+
+	if (!c->broken && c->unanswered_count > 0)
+		db_conn_settle(c, NULL, &ignored);
+	if (!c->broken && db_conn_command(c, "ROLLBACK", &ignored) != RC_OK)
+		c->broken = true;
+	c->retryable = retryable;
+}
+
 static enum rc
 run_once(struct db_tx *tx, db_tx_fn *fn, void *arg, struct err *err)
 {
-	struct err ignored = ERR_INIT;
+	struct db_conn *c = tx->conn;
 
-	enum rc rc =
-		db_conn_command(tx->conn, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", err);
-	if (rc != RC_OK) {
-		tx->lost_at_begin = tx->conn->lost && !tx->conn->timed_out;
-		return rc;
-	}
-	rc = call(tx, fn, arg, err);
+	enum rc rc = db_conn_pipeline_enter(c, err);
 	if (rc == RC_OK)
-		return commit(tx->conn, err);
-	/* rolling back must not forget that the failure was a retryable one */
-	bool retryable = tx->conn->retryable;
-	if (!tx->conn->broken && db_conn_command(tx->conn, "ROLLBACK", &ignored) != RC_OK)
-		tx->conn->broken = true;
-	tx->conn->retryable = retryable;
+		rc = db_conn_queue_command(
+			c, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", err);
+	if (rc == RC_OK)
+		rc = call(tx, fn, arg, err);
+	/* nothing was heard of it, and COMMIT not sent: as good as never begun */
+	bool never_answered = c->lost && !c->answered && !c->timed_out;
+	if (rc == RC_OK) {
+		rc = commit(c, err);
+		never_answered = c->lost && !c->answered && !c->timed_out && err->kind != NULL &&
+				 strcmp(err->kind, "commit-unknown") != 0;
+	}
+	if (rc != RC_OK)
+		roll_back(c);
+	db_conn_pipeline_leave(c);
+	tx->lost_at_begin = rc != RC_OK && never_answered;
 	return rc;
 }
 
@@ -180,6 +201,24 @@ db_exec(struct db_tx *tx, const struct db_stmt *stmt, const struct db_params *pa
 }
 
 enum rc
+db_exec_later(struct db_tx *tx, const struct db_stmt *stmt, const struct db_params *params,
+	db_later_fn *fn, void *arg, struct err *err)
+{
+	if (tx->is_readonly) {
+		bug("statement %s is queued outside a transaction", stmt->name);
+		return note_failure(
+			tx, err_set(err, RC_BUG, NULL, "the database was asked in a wrong way"));
+	}
+	return note_failure(tx, db_conn_queue(tx->conn, stmt, params, fn, arg, err));
+}
+
+enum rc
+db_push(struct db_tx *tx, struct err *err)
+{
+	return note_failure(tx, db_conn_push(tx->conn, err));
+}
+
+enum rc
 db_prepare(struct db_tx *tx, const struct db_stmt *stmt, struct err *err)
 {
 	return note_failure(tx, db_conn_prepare(tx->conn, stmt, err));
@@ -206,12 +245,14 @@ db_set_timeouts(struct db_tx *tx, unsigned statement_ms, unsigned lock_ms, struc
 		return note_failure(
 			tx, err_set(err, RC_BUG, NULL, "the database was asked in a wrong way"));
 	}
-	snprintf(sql, sizeof sql, "SET LOCAL statement_timeout = %u; SET LOCAL lock_timeout = %u",
-		statement_ms, lock_ms);
-	enum rc rc = note_failure(tx, db_conn_command(tx->conn, sql, err));
+	snprintf(sql, sizeof sql, "SET LOCAL statement_timeout = %u", statement_ms);
+	enum rc rc = db_conn_queue_command(tx->conn, sql, err);
+	snprintf(sql, sizeof sql, "SET LOCAL lock_timeout = %u", lock_ms);
+	if (rc == RC_OK)
+		rc = db_conn_command(tx->conn, sql, err);
 	if (rc == RC_OK)
 		tx->conn->timeout_ms = statement_ms;
-	return rc;
+	return note_failure(tx, rc);
 }
 
 static const struct db_stmt ping_stmt = {.name = "db_ping", .sql = "SELECT 1::int4"};

@@ -93,8 +93,10 @@ enum rc db_open(const struct db_options *options, struct db **db, struct err *er
 void db_free(struct db *db);
 
 /* BEGIN (READ COMMITTED), fn, COMMIT; if fn fails, ROLLBACK and fn's rc. Durable after RC_OK.
+ * BEGIN and COMMIT travel with the statements next to them.
  * Repeats on 40001 and 40P01 up to DB_RETRIES_MAX times with jitter, then RC_UNAVAILABLE
- * overloaded. A connection found dead before fn ran is replaced once. Blocks; never call it inside
+ * overloaded. A connection that turns out to be dead before the server has answered, and before
+ * COMMIT was sent, is replaced once and fn repeated. Blocks; never call it inside
  * fn (the pool may be empty). May return what fn returns and every error above. */
 enum rc db_run(struct db *db, db_tx_fn *fn, void *arg, struct err *err);
 /* As db_run, without BEGIN: each statement sees its own snapshot, and only SELECT is allowed
@@ -122,6 +124,16 @@ void db_counters(struct db *db, struct db_counters *out);
  * caller until db_result_free, also past the end of the transaction. */
 enum rc db_exec(struct db_tx *tx, const struct db_stmt *stmt, const struct db_params *params,
 	struct db_result **out, struct err *err);
+/* The same without waiting: the statement is queued, and runs when the server comes to it. What it
+ * returns, apart from RC_NOMEM and mistakes in the call, is told by the next db_exec or by the end
+ * of the transaction, which then fails. fn (may be NULL) is called with the number of rows, on this
+ * thread, before db_run returns, if the statement was run; the transaction may fail after that, and
+ * be repeated. arg is borrowed until db_run returns, params are copied. Not in db_run_readonly. */
+typedef void db_later_fn(void *arg, uint64_t affected);
+enum rc db_exec_later(struct db_tx *tx, const struct db_stmt *stmt, const struct db_params *params,
+	db_later_fn *fn, void *arg, struct err *err);
+/* Have the server begin with what is queued, while the caller does something else. */
+enum rc db_push(struct db_tx *tx, struct err *err);
 /* Prepare only: tells whether the statement fits the schema. Not needed before db_exec. */
 enum rc db_prepare(struct db_tx *tx, const struct db_stmt *stmt, struct err *err);
 /* Run several statements of trusted text, for migrations; results are dropped. Errors of the

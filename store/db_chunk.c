@@ -62,7 +62,7 @@ db_chunk_upsert(
 	add_column(&p, rows, count, offsetof(struct chunk_row, frame_bytes));
 	add_column(&p, rows, count, offsetof(struct chunk_row, raw_offset));
 	add_column(&p, rows, count, offsetof(struct chunk_row, length));
-	enum rc rc = db_exec(tx, &stmt_upsert, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_upsert, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }

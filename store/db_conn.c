@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "hex.h"
 #include "log.h"
 #include "rand.h"
 
@@ -19,6 +20,7 @@
  * PQcancel itself blocks without limit when the postmaster is the one that is stopped. A COMMIT
  * that waits for a standby must not be cancelled at all. */
 
+#define ALIVE_READS_MAX 64
 #define STATEMENT_SLOTS 512u /* a power of two, above DB_STATEMENTS_MAX */
 
 struct db_prepared {
@@ -83,35 +85,54 @@ is_error(const PGresult *res)
 	       status != PGRES_EMPTY_QUERY;
 }
 
-/* Take the results of what was sent: the first error, else the last one. A lost connection is an
- * error result too; what came before it counts, above all the word COMMIT. */
+static bool
+is_copy(const PGresult *res)
+{
+	ExecStatusType status = PQresultStatus(res);
+
+	return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+/* The next result, or NULL at the end of those of one statement. A lost connection is an error
+ * result too; what came before it counts, above all the word COMMIT. */
 static enum rc
-collect(struct db_conn *c, PGresult **out, struct err *err)
+next_result(struct db_conn *c, PGresult **out, struct err *err)
 {
 	unsigned wait_ms = c->timeout_ms + DB_DEADLINE_GRACE_MS;
 	uint64_t deadline_ns = clock_mono_ns() + (uint64_t)wait_ms * 1000000;
+
+	if (!wait_for_result(c, deadline_ns)) {
+		c->timed_out = true;
+		return db_error_lost(c, wait_ms, err);
+	}
+	*out = PQgetResult(c->pg);
+	if (*out != NULL && strcmp(PQcmdStatus(*out), "COMMIT") == 0)
+		c->committed = true;
+	return RC_OK;
+}
+
+/* Take the results of what was sent: the first error, else the last one. */
+static enum rc
+collect(struct db_conn *c, PGresult **out, struct err *err)
+{
 	PGresult *kept = NULL;
 
 	for (;;) {
-		if (!wait_for_result(c, deadline_ns)) {
+		PGresult *res = NULL;
+		enum rc rc = next_result(c, &res, err);
+		if (rc != RC_OK) {
 			PQclear(kept);
-			c->timed_out = true;
-			return db_error_lost(c, wait_ms, err);
+			return rc;
 		}
-		PGresult *res = PQgetResult(c->pg);
 		if (res == NULL)
 			break;
-		if (strcmp(PQcmdStatus(res), "COMMIT") == 0)
-			c->committed = true;
 		if (kept != NULL && is_error(kept)) {
 			PQclear(res);
 			continue;
 		}
 		PQclear(kept);
 		kept = res;
-		ExecStatusType status = PQresultStatus(res);
-		if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT ||
-			status == PGRES_COPY_BOTH) {
+		if (is_copy(res)) {
 			c->broken = true; /* COPY would go on for ever */
 			break;
 		}
@@ -124,7 +145,7 @@ collect(struct db_conn *c, PGresult **out, struct err *err)
 
 /* As collect, and an error result becomes an error. */
 static enum rc
-finish(struct db_conn *c, enum db_error_source source, PGresult **out, struct err *err)
+finish_simple(struct db_conn *c, enum db_error_source source, PGresult **out, struct err *err)
 {
 	PGresult *res = NULL;
 	enum rc rc = collect(c, &res, err);
@@ -142,24 +163,198 @@ finish(struct db_conn *c, enum db_error_source source, PGresult **out, struct er
 	return rc;
 }
 
-static enum rc
-run_simple(struct db_conn *c, const char *sql, enum db_error_source source, struct err *err)
+/* ---- pipelines ---- */
+
+enum rc
+db_conn_pipeline_enter(struct db_conn *c, struct err *err)
 {
-	if (PQsendQuery(c->pg, sql) == 0)
+	if (PQenterPipelineMode(c->pg) == 0)
 		return db_error_lost(c, 0, err);
-	return finish(c, source, NULL, err);
+	c->in_pipeline = true;
+	c->answered = false;
+	c->unanswered_count = 0;
+	return RC_OK;
+}
+
+void
+db_conn_pipeline_leave(struct db_conn *c)
+{
+	if (!c->in_pipeline)
+		return;
+	c->in_pipeline = false;
+	if (!c->broken && PQexitPipelineMode(c->pg) == 0)
+		c->broken = true;
+}
+
+static void
+note_sent(struct db_conn *c, db_later_fn *fn, void *arg)
+{
+	c->unanswered[c->unanswered_count++] = (struct db_unanswered){fn, arg};
+}
+
+/* Room for one more to be sent. */
+static enum rc
+make_room(struct db_conn *c, struct err *err)
+{
+	return c->unanswered_count < DB_UNANSWERED_MAX - 1 ? RC_OK : db_conn_settle(c, NULL, err);
+}
+
+enum rc
+db_conn_queue_command(struct db_conn *c, const char *sql, struct err *err)
+{
+	enum rc rc = make_room(c, err);
+
+	if (rc != RC_OK)
+		return rc;
+	if (PQsendQueryParams(c->pg, sql, 0, NULL, NULL, NULL, NULL, 1) == 0)
+		return db_error_lost(c, 0, err);
+	note_sent(c, NULL, NULL);
+	return RC_OK;
+}
+
+/* All results of one statement: its only one, or its error. *res is NULL if it was not run because
+ * one before it failed. */
+static enum rc
+answer_of(struct db_conn *c, PGresult **out, struct err *err)
+{
+	enum rc rc = collect(c, out, err);
+
+	if (rc != RC_OK)
+		return rc;
+	c->answered = true;
+	if (PQresultStatus(*out) == PGRES_PIPELINE_ABORTED) {
+		PQclear(*out);
+		*out = NULL;
+		return RC_OK;
+	}
+	if (!is_error(*out))
+		return RC_OK;
+	rc = db_error_from_result(c, *out, DB_ERROR_STATEMENT, err);
+	PQclear(*out);
+	*out = NULL;
+	return rc;
+}
+
+/* The mark that ends what was sent. */
+static enum rc
+end_of_answers(struct db_conn *c, struct err *err)
+{
+	PGresult *res = NULL;
+	enum rc rc = next_result(c, &res, err);
+
+	if (rc == RC_OK && PQresultStatus(res) != PGRES_PIPELINE_SYNC)
+		rc = db_error_lost(c, 0, err);
+	PQclear(res);
+	return rc;
+}
+
+static uint64_t
+rows_of(PGresult *res)
+{
+	const char *digits = PQcmdTuples(res);
+	uint64_t rows = 0;
+
+	return parse_u64(digits, strlen(digits), &rows) ? rows : 0;
+}
+
+enum rc
+db_conn_settle(struct db_conn *c, PGresult **last, struct err *err)
+{
+	struct err first = ERR_INIT;
+	PGresult *res = NULL;
+	unsigned count = c->unanswered_count;
+
+	c->unanswered_count = 0;
+	if (PQpipelineSync(c->pg) == 0)
+		return db_error_lost(c, 0, err);
+	for (unsigned i = 0; i < count && !c->broken; i++) {
+		PQclear(res);
+		res = NULL;
+		struct err why = ERR_INIT;
+		if (answer_of(c, &res, &why) != RC_OK && first.rc == RC_OK)
+			first = why;
+		if (res != NULL && c->unanswered[i].fn != NULL)
+			c->unanswered[i].fn(c->unanswered[i].arg, rows_of(res));
+	}
+	if (!c->broken)
+		end_of_answers(c, &first);
+	if (first.rc == RC_OK && PQstatus(c->pg) != CONNECTION_OK)
+		c->broken = c->lost = true;
+	if (first.rc == RC_OK && last != NULL) {
+		*last = res;
+		res = NULL; /* handed over */
+	}
+	PQclear(res);
+	if (first.rc != RC_OK)
+		*err = first;
+	return first.rc;
+}
+
+enum rc
+db_conn_push(struct db_conn *c, struct err *err)
+{
+	return PQflush(c->pg) >= 0 ? RC_OK : db_error_lost(c, 0, err);
+}
+
+bool
+db_conn_is_alive(struct db_conn *c)
+{
+	struct pollfd p = {.fd = PQsocket(c->pg), .events = POLLIN};
+
+	if (c->broken || p.fd < 0)
+		return false;
+	/* answers first, a farewell, then the end: which only the read behind them finds */
+	for (int i = 0; i < ALIVE_READS_MAX && poll(&p, 1, 0) > 0; i++)
+		if (PQconsumeInput(c->pg) == 0)
+			return false;
+	return PQstatus(c->pg) == CONNECTION_OK;
+}
+
+/* ---- one at a time ---- */
+
+/* Wait for what was just sent. */
+static enum rc
+finish(struct db_conn *c, enum db_error_source source, PGresult **out, struct err *err)
+{
+	if (!c->in_pipeline)
+		return finish_simple(c, source, out, err);
+	note_sent(c, NULL, NULL);
+	return db_conn_settle(c, out, err);
 }
 
 enum rc
 db_conn_command(struct db_conn *c, const char *sql, struct err *err)
 {
-	return run_simple(c, sql, DB_ERROR_STATEMENT, err);
+	if (PQsendQueryParams(c->pg, sql, 0, NULL, NULL, NULL, NULL, 1) == 0)
+		return db_error_lost(c, 0, err);
+	return finish(c, DB_ERROR_STATEMENT, NULL, err);
 }
 
+/* A script is a simple query, which a pipeline does not have. */
 enum rc
 db_conn_script(struct db_conn *c, const char *sql, struct err *err)
 {
-	return run_simple(c, sql, DB_ERROR_SCRIPT, err);
+	bool was_in = c->in_pipeline;
+	enum rc rc = RC_OK;
+
+	if (was_in)
+		rc = db_conn_settle(c, NULL, err);
+	if (rc != RC_OK)
+		return rc;
+	db_conn_pipeline_leave(c);
+	if (PQsendQuery(c->pg, sql) == 0)
+		rc = db_error_lost(c, 0, err);
+	else
+		rc = finish_simple(c, DB_ERROR_SCRIPT, NULL, err);
+	if (was_in && !c->broken) {
+		struct err why = ERR_INIT;
+		if (db_conn_pipeline_enter(c, &why) != RC_OK && rc == RC_OK) {
+			*err = why;
+			rc = why.rc;
+		}
+		c->answered = true;
+	}
+	return rc;
 }
 
 /* SET after connecting, not the startup packet's options: poolers refuse those. */
@@ -307,6 +502,11 @@ db_conn_prepare(struct db_conn *c, const struct db_stmt *stmt, struct err *err)
 	if (stmt->params > DB_PARAMS_MAX || c->prepared->count == DB_STATEMENTS_MAX)
 		return bug_in_call(stmt, "too many parameters or statements", err);
 
+	if (c->in_pipeline) { /* once a connection: what waits is not in its way */
+		enum rc settled = db_conn_settle(c, NULL, err);
+		if (settled != RC_OK)
+			return settled;
+	}
 	uint32_t *types = c->prepared->slot[i].types;
 	if (PQsendPrepare(c->pg, stmt->name, stmt->sql, stmt->types != NULL ? (int)stmt->params : 0,
 		    stmt->types) == 0)
@@ -380,16 +580,38 @@ send_prepared(struct db_conn *c, const struct db_stmt *stmt, const struct db_par
 		c->pg, stmt->name, (int)stmt->params, values, lens, all_binary, 1);
 }
 
+/* Check and send. */
+static enum rc
+send_statement(struct db_conn *c, const struct db_stmt *stmt, const struct db_params *params,
+	struct err *err)
+{
+	enum rc rc = db_conn_prepare(c, stmt, err);
+
+	if (rc == RC_OK)
+		rc = check_params(c, stmt, params, err);
+	if (rc == RC_OK && send_prepared(c, stmt, params) == 0)
+		rc = db_error_lost(c, 0, err);
+	return rc;
+}
+
 enum rc
 db_conn_exec(struct db_conn *c, const struct db_stmt *stmt, const struct db_params *params,
 	PGresult **out, struct err *err)
 {
-	enum rc rc = db_conn_prepare(c, stmt, err);
+	enum rc rc = send_statement(c, stmt, params, err);
+
+	return rc == RC_OK ? finish(c, DB_ERROR_STATEMENT, out, err) : rc;
+}
+
+enum rc
+db_conn_queue(struct db_conn *c, const struct db_stmt *stmt, const struct db_params *params,
+	db_later_fn *fn, void *arg, struct err *err)
+{
+	enum rc rc = make_room(c, err);
+
 	if (rc == RC_OK)
-		rc = check_params(c, stmt, params, err);
-	if (rc != RC_OK)
-		return rc;
-	if (send_prepared(c, stmt, params) == 0)
-		return db_error_lost(c, 0, err);
-	return finish(c, DB_ERROR_STATEMENT, out, err);
+		rc = send_statement(c, stmt, params, err);
+	if (rc == RC_OK)
+		note_sent(c, fn, arg);
+	return rc;
 }

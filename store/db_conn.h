@@ -14,6 +14,13 @@
 
 struct db_prepared;
 
+/* What was sent in a pipeline and has no answer yet. */
+#define DB_UNANSWERED_MAX 64
+struct db_unanswered {
+	db_later_fn *fn; /* NULL: nobody asks how many rows */
+	void *arg;
+};
+
 struct db_conn {
 	PGconn *pg;
 	uint64_t expires_ns; /* to be replaced from then on */
@@ -26,6 +33,11 @@ struct db_conn {
 	bool in_doubt;  /* 40003, 08007: the server does not know either */
 	bool committed; /* a COMMIT was confirmed */
 	struct db_prepared *prepared;
+	/* a transaction's pipeline */
+	bool in_pipeline;
+	bool answered; /* the server has answered in this pipeline */
+	unsigned unanswered_count;
+	struct db_unanswered unanswered[DB_UNANSWERED_MAX];
 };
 
 struct db_conn_options {
@@ -42,7 +54,11 @@ void db_conn_free(struct db_conn *c);
 bool db_conn_is_usable(const struct db_conn *c);
 /* Forget the outcome flags before a new transaction. */
 void db_conn_reset(struct db_conn *c);
-/* Simple query without result: BEGIN, COMMIT, SET. */
+
+/* ---- outside of a pipeline, and in one after what is unanswered: each waits for its answer ----
+ */
+
+/* A command without result. */
 enum rc db_conn_command(struct db_conn *c, const char *sql, struct err *err);
 /* Simple query of several statements; their errors are no bug of the program. */
 enum rc db_conn_script(struct db_conn *c, const char *sql, struct err *err);
@@ -50,6 +66,23 @@ enum rc db_conn_prepare(struct db_conn *c, const struct db_stmt *stmt, struct er
 /* *out is owned by the caller (PQclear). */
 enum rc db_conn_exec(struct db_conn *c, const struct db_stmt *stmt, const struct db_params *params,
 	PGresult **out, struct err *err);
+
+/* ---- a pipeline: what is queued is sent and run in order, and answered later ---- */
+
+enum rc db_conn_pipeline_enter(struct db_conn *c, struct err *err);
+/* All must be answered. A connection that cannot leave is broken. */
+void db_conn_pipeline_leave(struct db_conn *c);
+/* Queue a command or a statement. A failure of either is that of db_conn_settle. */
+enum rc db_conn_queue_command(struct db_conn *c, const char *sql, struct err *err);
+enum rc db_conn_queue(struct db_conn *c, const struct db_stmt *stmt, const struct db_params *params,
+	db_later_fn *fn, void *arg, struct err *err);
+/* Hand to the kernel what is queued; the server starts on it. */
+enum rc db_conn_push(struct db_conn *c, struct err *err);
+/* Nothing has come that says that the connection ended. Does not wait. */
+bool db_conn_is_alive(struct db_conn *c);
+/* Wait for all answers. *last (may be NULL) is the last one's, owned by the caller. The first
+ * failure counts; what was queued behind it was not run. */
+enum rc db_conn_settle(struct db_conn *c, PGresult **last, struct err *err);
 
 /* db_error.c: what a failed result means, into err and c's flags. */
 enum db_error_source {

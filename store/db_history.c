@@ -34,7 +34,7 @@ db_tree_node_put(struct db_tx *tx, uint64_t repo_id, const struct tree_node_row 
 	for (size_t i = 0; i < count; i++)
 		db_array_bytea(&p, rows[i].data, rows[i].data_bytes);
 	db_array_end(&p);
-	enum rc rc = db_exec(tx, &stmt_node_put, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_node_put, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }
@@ -123,7 +123,7 @@ db_commit_put(struct db_tx *tx, const struct commit_row *row, struct err *err)
 	db_add_bytea(&p, row->tree.b, sizeof row->tree.b);
 	db_add_timestamptz_us(&p, row->created_us);
 	db_add_bytea(&p, row->canonical, row->canonical_bytes);
-	enum rc rc = db_exec(tx, &stmt_commit_put, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_commit_put, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }
@@ -432,7 +432,7 @@ db_idempotency_put(struct db_tx *tx, uint64_t repo_id, const char *key,
 	db_add_bytea(&p, request->b, sizeof request->b);
 	db_add_i32(&p, status);
 	db_add_bytea(&p, body, body_bytes);
-	enum rc rc = db_exec(tx, &stmt_idem_put, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_idem_put, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }
@@ -514,7 +514,7 @@ db_stage_log_delete(struct db_tx *tx, uint64_t stage_id, struct err *err)
 
 	db_params_init(&p);
 	db_add_i64(&p, (int64_t)stage_id);
-	enum rc rc = db_exec(tx, &stmt_log_delete, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_log_delete, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }

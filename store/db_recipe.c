@@ -62,7 +62,7 @@ db_recipe_part_put(
 	for (size_t i = 0; i < count; i++)
 		db_array_bytea(&p, rows[i].entries, rows[i].entries_bytes);
 	db_array_end(&p);
-	enum rc rc = db_exec(tx, &stmt_part_put, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_part_put, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }
@@ -83,7 +83,7 @@ db_recipe_delete(struct db_tx *tx, const uint64_t *recipe_ids, size_t count, str
 	for (size_t i = 0; i < count; i++)
 		db_array_i64(&p, (int64_t)recipe_ids[i]);
 	db_array_end(&p);
-	enum rc rc = db_exec(tx, &stmt_delete, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_delete, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }

@@ -244,9 +244,8 @@ static const struct db_stmt stmt_set_state = {
 
 enum rc
 db_stage_set_state(struct db_tx *tx, uint64_t stage_id, int state, const struct sha256 *commit_id,
-	struct err *err)
+	db_stage_told_fn *fn, void *arg, struct err *err)
 {
-	struct db_result *r = NULL;
 	struct db_params p;
 
 	db_params_init(&p);
@@ -256,10 +255,7 @@ db_stage_set_state(struct db_tx *tx, uint64_t stage_id, int state, const struct 
 		db_add_bytea(&p, commit_id->b, sizeof commit_id->b);
 	else
 		db_add_null(&p);
-	enum rc rc = db_exec(tx, &stmt_set_state, &p, &r, err);
-	if (rc == RC_OK && db_affected(r) != 1)
-		rc = err_set(err, RC_CONFLICT, "stage-committed", "the stage is not open any more");
-	db_result_free(r);
+	enum rc rc = db_exec_later(tx, &stmt_set_state, &p, fn, arg, err);
 	db_params_done(&p);
 	return rc;
 }
@@ -296,10 +292,9 @@ static const struct db_stmt stmt_batch_put = {
 };
 
 enum rc
-db_stage_batch_put(
-	struct db_tx *tx, const struct stage_batch_row *row, bool *written, struct err *err)
+db_stage_batch_put(struct db_tx *tx, const struct stage_batch_row *row, db_stage_told_fn *fn,
+	void *arg, struct err *err)
 {
-	struct db_result *r = NULL;
 	struct db_params p;
 
 	db_params_init(&p);
@@ -307,9 +302,7 @@ db_stage_batch_put(
 	db_add_i64(&p, (int64_t)row->seq);
 	db_add_bytea(&p, row->records, row->records_bytes);
 	db_add_i64(&p, (int64_t)row->checksum);
-	enum rc rc = db_exec(tx, &stmt_batch_put, &p, &r, err);
-	*written = rc == RC_OK && db_affected(r) == 1;
-	db_result_free(r);
+	enum rc rc = db_exec_later(tx, &stmt_batch_put, &p, fn, arg, err);
 	db_params_done(&p);
 	return rc;
 }
@@ -438,18 +431,17 @@ delete_parts(struct db_tx *tx, uint64_t stage_id, const char *path, size_t path_
 	db_add_i64(&p, (int64_t)stage_id);
 	db_add_bytea(&p, path, path_len);
 	db_add_i64(&p, (int64_t)keep_recipe);
-	enum rc rc = db_exec(tx, &stmt_upload_parts, &p, NULL, err);
+	enum rc rc = db_exec_later(tx, &stmt_upload_parts, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }
 
 enum rc
-db_upload_put(struct db_tx *tx, const struct upload_row *row, bool *written, struct err *err)
+db_upload_put(struct db_tx *tx, const struct upload_row *row, db_stage_told_fn *fn, void *arg,
+	struct err *err)
 {
-	struct db_result *r = NULL;
 	struct db_params p;
 
-	*written = false;
 	enum rc rc = delete_parts(tx, row->stage_id, row->path, row->path_len, row->recipe_id, err);
 	if (rc != RC_OK)
 		return rc;
@@ -469,9 +461,7 @@ db_upload_put(struct db_tx *tx, const struct upload_row *row, bool *written, str
 		db_add_bytea(&p, row->sha_state, row->sha_state_len);
 	else
 		db_add_null(&p);
-	rc = db_exec(tx, &stmt_upload_put, &p, &r, err);
-	*written = rc == RC_OK && db_affected(r) == 1;
-	db_result_free(r);
+	rc = db_exec_later(tx, &stmt_upload_put, &p, fn, arg, err);
 	db_params_done(&p);
 	return rc;
 }
@@ -488,7 +478,7 @@ db_upload_delete(struct db_tx *tx, uint64_t stage_id, const char *path, size_t p
 	db_params_init(&p);
 	db_add_i64(&p, (int64_t)stage_id);
 	db_add_bytea(&p, path, path_len);
-	rc = db_exec(tx, &stmt_upload_delete, &p, NULL, err);
+	rc = db_exec_later(tx, &stmt_upload_delete, &p, NULL, NULL, err);
 	db_params_done(&p);
 	return rc;
 }

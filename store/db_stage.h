@@ -43,9 +43,12 @@ enum rc db_stage_due(struct db *db, int64_t now_us, size_t limit, struct stage_r
 	size_t *count, struct err *err);
 /* Delete the stage, its log and its half uploads with their recipe parts. */
 enum rc db_stage_delete(struct db *db, uint64_t stage_id, struct err *err);
-/* Of an open stage. RC_CONFLICT kind "stage-committed": it is not open (or gone). */
+/* What a write of the transaction did, told as db_exec_later tells it: rows is 1, or 0 if the
+ * stage's row is gone or not open any more, and then nothing was written. */
+typedef void db_stage_told_fn(void *arg, uint64_t rows);
+/* Of an open stage. */
 enum rc db_stage_set_state(struct db_tx *tx, uint64_t stage_id, int state,
-	const struct sha256 *commit_id, struct err *err);
+	const struct sha256 *commit_id, db_stage_told_fn *fn, void *arg, struct err *err);
 /* Stages left in state committing by a process that died are open again. */
 enum rc db_stage_reopen_all(struct db *db, struct err *err);
 
@@ -56,9 +59,8 @@ struct stage_batch_row {
 	size_t records_bytes;
 	uint64_t checksum;
 };
-/* *written is false, and nothing was, if the stage's row is gone or not open any more. */
-enum rc db_stage_batch_put(
-	struct db_tx *tx, const struct stage_batch_row *row, bool *written, struct err *err);
+enum rc db_stage_batch_put(struct db_tx *tx, const struct stage_batch_row *row,
+	db_stage_told_fn *fn, void *arg, struct err *err);
 /* The log of a stage after seq, in order, a few batches a call: fn for each. */
 enum rc db_stage_batches(struct db *db, uint64_t stage_id, uint64_t after_seq, size_t limit,
 	enum rc (*fn)(void *arg, const struct stage_batch_row *row, struct err *err), void *arg,
@@ -82,9 +84,9 @@ struct upload_row {
 	const uint8_t *sha_state; /* NULL: none is kept */
 	size_t sha_state_len;
 };
-/* Insert or replace. A replaced row of another recipe loses its parts. *written as above. */
-enum rc db_upload_put(
-	struct db_tx *tx, const struct upload_row *row, bool *written, struct err *err);
+/* Insert or replace. A replaced row of another recipe loses its parts. fn as above. */
+enum rc db_upload_put(struct db_tx *tx, const struct upload_row *row, db_stage_told_fn *fn,
+	void *arg, struct err *err);
 /* Delete; the parts of its recipe go with it unless the recipe is keep_recipe. */
 enum rc db_upload_delete(struct db_tx *tx, uint64_t stage_id, const char *path, size_t path_len,
 	uint64_t keep_recipe, struct err *err);

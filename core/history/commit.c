@@ -125,7 +125,7 @@ struct attempt {
 	struct commit commit;
 	bool made; /* commit is filled */
 	bool has_base;
-	struct sha256 base; /* the head the tree was built on */
+	struct rev_head base; /* the head the tree was built on */
 	struct buf body;
 	/* what the transaction found */
 	bool swapped;
@@ -143,6 +143,12 @@ write_nodes(struct db_tx *tx, struct attempt *a, struct err *err)
 		rc = db_tree_node_put(tx, a->repo->id, a->nodes.rows + i, n, err);
 	}
 	return rc;
+}
+
+static void
+told_rows(void *arg, uint64_t rows)
+{
+	*(uint64_t *)arg = rows;
 }
 
 static enum rc
@@ -171,19 +177,25 @@ write_commit(struct db_tx *tx, void *arg, struct err *err)
 		if (put != RC_OK)
 			return put;
 	}
+	uint64_t closed = 0;
 	enum rc rc = write_nodes(tx, a, err);
 	if (rc == RC_OK)
 		rc = db_commit_put(tx, &row, err);
 	if (rc == RC_OK)
-		rc = db_ref_swap(tx, a->repo->id, q->ref, a->has_base ? &a->base : NULL, &c->id,
+		rc = db_stage_set_state(
+			tx, stage_id(q->stage), STAGE_COMMITTED, &c->id, told_rows, &closed, err);
+	if (rc == RC_OK)
+		rc = db_stage_log_delete(tx, stage_id(q->stage), err);
+	/* the first that waits for an answer: all before it have theirs then */
+	if (rc == RC_OK)
+		rc = db_ref_swap(tx, a->repo->id, q->ref, a->has_base ? &a->base.id : NULL, &c->id,
 			&a->swapped, &a->refusal->has_head, &a->refusal->head, err);
 	if (rc == RC_OK && !a->swapped)
 		return err_set(
 			err, RC_CONFLICT, "ref-conflict", "ref \"%s\" moved meanwhile", q->ref);
-	if (rc == RC_OK)
-		rc = db_stage_set_state(tx, stage_id(q->stage), STAGE_COMMITTED, &c->id, err);
-	if (rc == RC_OK)
-		rc = db_stage_log_delete(tx, stage_id(q->stage), err);
+	if (rc == RC_OK && closed != 1)
+		return err_set(
+			err, RC_CONFLICT, "stage-committed", "the stage is not open any more");
 	return rc;
 }
 
@@ -233,20 +245,33 @@ check_expected(
 }
 
 static enum rc
-read_head(struct history *h, const struct repo *repo, const char *ref, bool *has_head,
-	struct sha256 *head, struct err *err)
+ask_head(struct history *h, const struct repo *repo, const char *ref, struct rev_head *head,
+	struct err *err)
 {
-	struct db_ref row;
+	struct commit c;
+	bool is_ref;
 
-	*has_head = false;
-	enum rc rc = db_ref_get(h->db, repo->id, ref, &row, err);
+	enum rc rc = rev_resolve(h, repo, ref, &c, &is_ref, err);
+	if (rc == RC_OK) {
+		*head = (struct rev_head){c.id, c.tree, c.created_us};
+		commit_done(&c);
+	}
+	return rc;
+}
+
+/* Where the ref is: from memory, if that is known, for the first attempt; one that lost a race asks
+ * the database. */
+static enum rc
+read_head(struct history *h, const struct repo *repo, const char *ref, bool again, bool *has_head,
+	struct rev_head *head, struct err *err)
+{
+	enum rc rc =
+		again ? ask_head(h, repo, ref, head, err) : rev_find_head(h, repo, ref, head, err);
+
+	*has_head = rc == RC_OK;
 	if (rc == RC_NOT_FOUND) {
 		err_clear(err);
-		return RC_OK;
-	}
-	if (rc == RC_OK) {
-		*has_head = true;
-		*head = row.commit_id;
+		rc = RC_OK;
 	}
 	return rc;
 }
@@ -345,7 +370,7 @@ build(struct attempt *a, const struct history_nodes *nodes, const struct sha256 
 		qsort(a->nodes.rows, a->nodes.count, sizeof *a->nodes.rows, by_hash);
 	struct commit_fields fields = {
 		.tree = change.root,
-		.parent = a->has_base ? &a->base : NULL,
+		.parent = a->has_base ? &a->base.id : NULL,
 		.created_us = clock_wall_us(),
 		.files = change.totals.entries,
 		.bytes = change.totals.bytes,
@@ -364,39 +389,23 @@ build(struct attempt *a, const struct history_nodes *nodes, const struct sha256 
 }
 
 static enum rc
-tree_of(struct history *h, const struct repo *repo, const struct sha256 *commit_id,
-	struct sha256 *tree, struct err *err)
-{
-	struct commit c;
-
-	enum rc rc = commit_find(h, repo, commit_id, &c, err);
-	if (rc == RC_OK) {
-		*tree = c.tree;
-		commit_done(&c);
-	}
-	return rc;
-}
-
-static enum rc
 try_once(struct attempt *a, const struct tree_edit *edits, size_t count, bool again,
 	struct sha256 *last_tree, bool *has_last_tree, struct err *err)
 {
+	const struct sha256 *tree = a->has_base ? &a->base.tree : NULL;
 	struct history_nodes nodes;
-	struct sha256 tree;
 	enum rc rc = RC_OK;
 
 	history_nodes_init(&nodes, a->h, a->repo);
-	if (a->has_base)
-		rc = tree_of(a->h, a->repo, &a->base, &tree, err);
-	if (rc == RC_OK && again)
-		rc = check_merge(a, &nodes, *has_last_tree ? last_tree : NULL,
-			a->has_base ? &tree : NULL, edits, count, err);
+	if (again)
+		rc = check_merge(
+			a, &nodes, *has_last_tree ? last_tree : NULL, tree, edits, count, err);
 	if (rc == RC_OK)
-		rc = build(a, &nodes, a->has_base ? &tree : NULL, edits, count, err);
+		rc = build(a, &nodes, tree, edits, count, err);
 	if (rc != RC_OK)
 		return rc;
 	*has_last_tree = a->has_base;
-	*last_tree = tree;
+	*last_tree = a->base.tree;
 	rc = db_run(a->h->db, write_commit, a, err);
 	bool in_doubt = is_unknown(rc, err);
 	if (in_doubt && happened_after_all(a)) {
@@ -421,12 +430,12 @@ race(struct attempt *a, const struct tree_edit *edits, size_t count, struct err 
 	enum rc rc = RC_OK;
 
 	for (int i = 0; i < RACES_MAX; i++) {
-		rc = read_head(a->h, a->repo, a->request->ref, &a->has_base, &a->base, err);
+		rc = read_head(a->h, a->repo, a->request->ref, i > 0, &a->has_base, &a->base, err);
 		if (rc != RC_OK)
 			return rc;
 		a->refusal->has_head = a->has_base;
-		a->refusal->head = a->base;
-		rc = check_expected(a->request, a->has_base, &a->base, err);
+		a->refusal->head = a->base.id;
+		rc = check_expected(a->request, a->has_base, &a->base.id, err);
 		if (rc != RC_OK)
 			return rc;
 		a->swapped = false;

@@ -56,11 +56,15 @@ save_id_state(const struct ingest_file *f, uint8_t *out)
 	memcpy(out + SHA256_STREAM_BYTES, f->first.b, sizeof f->first.b);
 }
 
-/* Its row is not there any more, or not open: the repository was swept, another process committed.
- */
+/* No row was written for the stage: its own is not there any more, or not open, because the
+ * repository was swept, or another process committed. */
 static void
-found_gone(struct stage *s)
+told(void *arg, uint64_t rows)
 {
+	struct stage *s = arg;
+
+	if (rows > 0)
+		return;
 	pthread_mutex_lock(&s->mtx);
 	s->state = STAGE_GONE;
 	pthread_mutex_unlock(&s->mtx);
@@ -95,11 +99,7 @@ write_upload(struct db_tx *tx, struct stage_put *put, bool suspended, struct err
 		row.sha_state_len = sizeof sha_state;
 	}
 	put->stage->may_have_uploads = true;
-	bool written = false;
-	enum rc rc = db_upload_put(tx, &row, &written, err);
-	if (rc == RC_OK && !written)
-		found_gone(put->stage);
-	return rc;
+	return db_upload_put(tx, &row, told, put->stage, err);
 }
 
 static enum rc
@@ -174,8 +174,6 @@ is_gone(struct stage *s)
 static enum rc
 log_flush(struct log_batch *l, struct err *err)
 {
-	bool written = false;
-
 	if (!buf_ok(&l->b))
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	if (l->b.len == l->empty)
@@ -191,9 +189,7 @@ log_flush(struct log_batch *l, struct err *err)
 		.records_bytes = l->b.len,
 		.checksum = checksum64(l->b.data, l->b.len),
 	};
-	enum rc rc = db_stage_batch_put(l->tx, &row, &written, err);
-	if (rc == RC_OK && !written)
-		found_gone(l->s);
+	enum rc rc = db_stage_batch_put(l->tx, &row, told, l->s, err);
 	l->b.len = l->empty;
 	return rc;
 }
