@@ -17,6 +17,18 @@ struct db_tx {
 	bool lost_at_begin; /* the connection was dead before anything ran */
 };
 
+/* Prepared, like all that runs often: parsing costs as much as running them. */
+static const struct db_stmt begin_stmt = {
+	.name = "db_begin",
+	.sql = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+	.types = (const uint32_t[]){0},
+};
+static const struct db_stmt commit_stmt = {
+	.name = "db_commit",
+	.sql = "COMMIT",
+	.types = (const uint32_t[]){0},
+};
+
 /* fn must not come back with RC_OK after a statement failed: nothing would be committed. */
 static enum rc
 call(struct db_tx *tx, db_tx_fn *fn, void *arg, struct err *err)
@@ -37,7 +49,7 @@ commit(struct db_conn *c, struct err *err)
 	/* a connection that is dead before COMMIT is sent leaves no doubt */
 	if (!db_conn_is_alive(c))
 		return db_error_lost(c, 0, err);
-	enum rc rc = db_conn_queue_command(c, "COMMIT", err);
+	enum rc rc = db_conn_queue(c, &commit_stmt, NULL, NULL, NULL, err);
 	if (rc != RC_OK)
 		return rc;
 	rc = db_conn_settle(c, NULL, &why);
@@ -77,8 +89,7 @@ run_once(struct db_tx *tx, db_tx_fn *fn, void *arg, struct err *err)
 
 	enum rc rc = db_conn_pipeline_enter(c, err);
 	if (rc == RC_OK)
-		rc = db_conn_queue_command(
-			c, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", err);
+		rc = db_conn_queue(c, &begin_stmt, NULL, NULL, NULL, err);
 	if (rc == RC_OK)
 		rc = call(tx, fn, arg, err);
 	/* nothing was heard of it, and COMMIT not sent: as good as never begun */

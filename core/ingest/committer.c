@@ -23,7 +23,10 @@
 #include "log.h"
 #include "recipe.h"
 
-#define CHECKPOINT_NS    ((uint64_t)1000 * 1000000)
+#define CHECKPOINT_NS ((uint64_t)1000 * 1000000)
+/* Nobody came for so long: nobody will. */
+#define LINGER_GAP_NS    ((uint64_t)200 * 1000)
+#define SKIP_MAX         256
 #define CHECKPOINT_BYTES ((uint64_t)64 << 20)
 #define FAILED_MAX       256
 #define DROPPED_MAX      256
@@ -82,10 +85,22 @@ batch_is_urgent(const struct batch *batch)
 	return batch->err.rc != RC_OK;
 }
 
+static unsigned
+count_ends(const struct batch *batch)
+{
+	unsigned n = 0;
+
+	for (const struct block *b = batch->blocks; b != NULL; b = b->next)
+		for (uint32_t p = 0; p < b->piece_count; p++)
+			n += b->pieces[p].end != PIECE_MORE;
+	return n;
+}
+
 void
 committer_push(struct ingest *in, struct batch *batch)
 {
 	bool urgent = batch_is_urgent(batch);
+	unsigned ends = count_ends(batch);
 	uint64_t bytes = 0;
 
 	for (const struct block *b = batch->blocks; b != NULL; b = b->next)
@@ -99,6 +114,7 @@ committer_push(struct ingest *in, struct batch *batch)
 	in->batches_end = &batch->next;
 	in->commit_bytes += bytes;
 	in->commit_urgent = in->commit_urgent || urgent;
+	regulars_come(&in->regulars, ends);
 	pthread_cond_signal(&in->commit_work);
 	pthread_mutex_unlock(&in->commit_mtx);
 }
@@ -112,6 +128,39 @@ ingest_submit(struct ingest *in, struct ingest_rider *rider)
 	in->riders_end = &rider->next;
 	pthread_cond_signal(&in->commit_work);
 	pthread_mutex_unlock(&in->commit_mtx);
+}
+
+static void
+wait_until(struct ingest *in, uint64_t until_ns)
+{
+	struct timespec ts = {.tv_sec = (time_t)(until_ns / 1000000000u),
+		.tv_nsec = (long)(until_ns % 1000000000u)};
+
+	pthread_cond_timedwait(&in->commit_work, &in->commit_mtx, &ts);
+}
+
+/* Give those the last group answered a moment to come back. commit_mtx is held. */
+static void
+linger(struct ingest *in)
+{
+	struct regulars *r = &in->regulars;
+	unsigned expected = regulars_expected(r);
+	unsigned before = r->waiting, last = before;
+
+	if (expected == 0)
+		return;
+	uint64_t now = clock_mono_ns();
+	uint64_t until = now + (uint64_t)ingest_knob(in, INGEST_KNOB_LINGER) * 1000;
+	uint64_t gap_ends = now + LINGER_GAP_NS;
+	while (r->waiting < before + expected && in->riders == NULL && !in->commit_stop &&
+		in->batch_count < COMMIT_QUEUE_MAX && now < until && now < gap_ends) {
+		wait_until(in, until < gap_ends ? until : gap_ends);
+		now = clock_mono_ns();
+		if (r->waiting > last)
+			gap_ends = now + LINGER_GAP_NS;
+		last = r->waiting;
+	}
+	regulars_learn(r, expected, r->waiting - before);
 }
 
 /* Wait for a group; false when there will be none any more. */
@@ -138,10 +187,10 @@ take_group(struct ingest *in, struct group *g)
 		uint64_t until = in->commit_first_ns + wait_ns;
 		if (clock_mono_ns() >= until)
 			break;
-		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u),
-			.tv_nsec = (long)(until % 1000000000u)};
-		pthread_cond_timedwait(&in->commit_work, &in->commit_mtx, &ts);
+		wait_until(in, until);
 	}
+	if (in->riders == NULL && in->commit_urgent)
+		linger(in);
 	g->batches = in->batches;
 	g->riders = in->riders;
 	in->batches = NULL;
@@ -151,6 +200,7 @@ take_group(struct ingest *in, struct group *g)
 	in->batch_count = 0;
 	in->commit_bytes = 0;
 	in->commit_urgent = false;
+	regulars_leave(&in->regulars);
 	pthread_cond_broadcast(&in->commit_room);
 	pthread_mutex_unlock(&in->commit_mtx);
 	return true;
@@ -853,6 +903,14 @@ file_done(struct group *g, struct ingest_file *f)
 static void
 tell_owners(struct group *g)
 {
+	struct ingest *in = g->c->in;
+	unsigned answered = 0;
+
+	for (const struct ingest_file *f = g->ended; f != NULL; f = f->x.next)
+		answered++;
+	pthread_mutex_lock(&in->commit_mtx);
+	regulars_answer(&in->regulars, answered);
+	pthread_mutex_unlock(&in->commit_mtx);
 	for (struct ingest_file *f = g->ended; f != NULL;) {
 		struct ingest_file *next = f->x.next;
 		file_done(g, f);

@@ -12,6 +12,7 @@
 #include "ingest.h"
 #include "known.h"
 #include "pack_writer.h"
+#include "regulars.h"
 #include "ring.h"
 #include "slab.h"
 
@@ -155,6 +156,7 @@ struct ingest {
 	uint64_t commit_bytes;    /* of the batches that wait */
 	uint64_t commit_first_ns; /* since when they wait */
 	bool commit_urgent;       /* somebody waits for an answer */
+	struct regulars regulars; /* guarded by commit_mtx */
 	struct ingest_rider *riders, **riders_end;
 	bool commit_stop;
 	pthread_t committer;

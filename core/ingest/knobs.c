@@ -46,6 +46,16 @@ ingest_knobs_init(struct ingest *in)
 		.fallback = 100000,
 		.scale = KNOB_DOUBLE,
 	};
+	in->knobs[INGEST_KNOB_LINGER] = (struct knob){
+		.name = "commit_linger_us",
+		.unit = "us",
+		.what = "most that a transaction waits for clients that were answered just before",
+		.min = 0,
+		.max = 1000,
+		.fallback = 300,
+		.scale = KNOB_ADD,
+		.step = 100,
+	};
 	in->knobs[INGEST_KNOB_LEVEL] = (struct knob){
 		.name = "compress_level",
 		.unit = "level",

@@ -310,7 +310,7 @@ test_deadlock_is_retried(void **state)
 		assert_ok(d[i].rc, d[i].err);
 	}
 	pthread_barrier_destroy(&barrier);
-	assert_int_equal(d[0].calls + d[1].calls, 3);
+	assert_true(d[0].calls + d[1].calls >= 3); /* more, if both were chosen to give way */
 	assert_int_equal(fixture_number(fx.db, "SELECT sum(n)::int8 FROM l"), 4);
 }
 
