@@ -71,6 +71,10 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 	in->worker_count = options->workers > WORKERS_MAX ? WORKERS_MAX : options->workers;
 	ingest_knobs_init(in);
 	packs_set_init(&in->shared);
+	pressure_init(&in->pressure);
+	atomic_init(&in->rung, in->pressure.rung);
+	idle_clock_open(&in->idle);
+	atomic_init(&in->level_now, options->level);
 	if ((rc = slab_pool_open(options->slab_bytes, &in->slabs, err)) != RC_OK ||
 		(rc = known_open(options->known_bytes, &in->known, err)) != RC_OK ||
 		(rc = ring_open(QUEUE_BLOCKS, &in->queue, err)) != RC_OK ||
@@ -114,6 +118,7 @@ ingest_close(struct ingest *in)
 	packs_stop(in);
 	if (in->filler_started)
 		pthread_join(in->filler, NULL);
+	idle_clock_close(&in->idle);
 	bloom_free(in->filter_filling);
 	ring_free(in->queue);
 	known_free(in->known);

@@ -12,6 +12,7 @@
 #include "ingest.h"
 #include "known.h"
 #include "pack_writer.h"
+#include "pressure.h"
 #include "regulars.h"
 #include "ring.h"
 #include "slab.h"
@@ -172,6 +173,14 @@ struct ingest {
 	pthread_t filler;
 	bool filler_started;
 	atomic_bool stopping;
+
+	/* how hard to compress: whoever sets pressure_busy takes the next step */
+	atomic_flag pressure_busy;
+	struct pressure pressure;
+	struct idle_clock idle;
+	_Atomic uint64_t pressure_ns; /* when the next step is due */
+	_Atomic double rung;
+	_Atomic uint64_t frame_number;
 
 	/* counters */
 	struct meter total;

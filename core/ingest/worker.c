@@ -157,28 +157,33 @@ out:
 
 /* ---- storing ---- */
 
-static int
-at_most(int level, int most)
+/* Take a step of the control if one is due and nobody else is at it. */
+static void
+step_pressure(struct ingest *in)
 {
-	return level < most ? level : most;
+	uint64_t now = clock_mono_ns();
+
+	if (now < atomic_load_explicit(&in->pressure_ns, memory_order_relaxed) ||
+		atomic_flag_test_and_set(&in->pressure_busy))
+		return;
+	const struct pressure_sample s = {
+		.memory = (double)slab_used_bytes(in->slabs) / (double)slab_bytes_max(in->slabs),
+		.idle = idle_clock_read(&in->idle),
+	};
+	pressure_step(&in->pressure, &s);
+	atomic_store_explicit(&in->rung, in->pressure.rung, memory_order_relaxed);
+	atomic_store_explicit(&in->pressure_ns, now + PRESSURE_STEP_NS, memory_order_relaxed);
+	atomic_flag_clear(&in->pressure_busy);
 }
 
-/* How hard to compress: hard while nothing waits, not at all when memory is nearly used up. */
+/* How hard to compress the next frame. */
 static int
 level_by_pressure(struct ingest *in)
 {
-	size_t used = slab_used_bytes(in->slabs);
-	size_t max = slab_bytes_max(in->slabs);
-	int level = (int)ingest_knob(in, INGEST_KNOB_LEVEL);
-
-	if (used * 8 > max * 7)
-		level = INGEST_LEVEL_RAW;
-	else if (used * 4 > max * 3)
-		level = at_most(level, -7);
-	else if (used * 2 > max)
-		level = at_most(level, -5);
-	else if (used * 4 > max)
-		level = at_most(level, -1);
+	step_pressure(in);
+	uint64_t n = atomic_fetch_add_explicit(&in->frame_number, 1, memory_order_relaxed);
+	int level = pressure_level(atomic_load_explicit(&in->rung, memory_order_relaxed), n,
+		(int)ingest_knob(in, INGEST_KNOB_LEVEL));
 	atomic_store_explicit(&in->level_now, level, memory_order_relaxed);
 	return level;
 }
