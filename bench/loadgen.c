@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -19,6 +20,7 @@
 #define TRIES_MAX             2
 #define EVENTS_MAX            64
 #define TICK_MS               1000
+#define TURN_BYTES            262144 /* what one connection sends before the others have a turn */
 #define NS_PER_S              1000000000ULL
 
 struct conn {
@@ -31,7 +33,9 @@ struct conn {
 	bool bad;
 	bool close_after;
 	size_t sent_bytes; /* head and body together */
+	size_t total_bytes;
 	uint64_t begin_ns;
+	uint64_t first_byte_ns; /* of the answer's body; 0: not yet */
 	unsigned status;
 	uint64_t body_bytes; /* of the answer, as announced */
 	uint64_t body_seen_bytes;
@@ -125,47 +129,60 @@ conn_want_write(struct run *run, struct conn *c, bool want)
 	return true;
 }
 
-/* Send what is left of the request. An error here is left for the receiving side to find, which
- * alone knows whether the server answered before it closed. */
+/* What of the request follows its first skip bytes, at most TURN_BYTES; how many parts that are. */
+static size_t
+request_rest(const struct loadgen_request *r, size_t skip, struct iovec *parts)
+{
+	struct loadgen_part all[1 + LOADGEN_BODY_PARTS];
+	size_t room = TURN_BYTES;
+	size_t n = 0;
+
+	all[0] = (struct loadgen_part){(const uint8_t *)r->head, r->head_bytes};
+	memcpy(all + 1, r->body, sizeof r->body);
+	for (size_t i = 0; i < 1 + LOADGEN_BODY_PARTS; i++) {
+		size_t over = skip < all[i].bytes ? skip : all[i].bytes;
+		size_t take = all[i].bytes - over < room ? all[i].bytes - over : room;
+
+		skip -= over;
+		if (take == 0)
+			continue;
+		/* iovec has no const; sendmsg does not write. */
+		parts[n].iov_base = (void *)(uintptr_t)(all[i].data + over);
+		parts[n++].iov_len = take;
+		room -= take;
+	}
+	return n;
+}
+
+/* Send the next piece of the request; epoll says when there may be more. An error here is left for
+ * the receiving side to find, which alone knows whether the server answered before it closed. */
 static bool
 conn_send(struct run *run, struct conn *c)
 {
-	const struct loadgen_request *r = &c->request;
-	size_t total_bytes = r->head_bytes + r->body_bytes;
+	struct iovec parts[1 + LOADGEN_BODY_PARTS];
+	struct msghdr message = {.msg_iov = parts};
+	ssize_t sent;
 
-	while (c->sent_bytes < total_bytes) {
-		struct iovec parts[2];
-		struct msghdr message = {.msg_iov = parts};
-		ssize_t sent;
-
-		if (c->sent_bytes < r->head_bytes) {
-			parts[0].iov_base = c->request.head + c->sent_bytes;
-			parts[0].iov_len = r->head_bytes - c->sent_bytes;
-			message.msg_iovlen = 1;
-		}
-		if (r->body_bytes > 0) {
-			size_t skip =
-				c->sent_bytes > r->head_bytes ? c->sent_bytes - r->head_bytes : 0;
-
-			/* iovec has no const; sendmsg does not write. */
-			parts[message.msg_iovlen].iov_base = (void *)(uintptr_t)(r->body + skip);
-			parts[message.msg_iovlen].iov_len = r->body_bytes - skip;
-			message.msg_iovlen++;
-		}
+	if (c->sent_bytes == c->total_bytes)
+		return conn_want_write(run, c, false);
+	message.msg_iovlen = request_rest(&c->request, c->sent_bytes, parts);
+	do
 		sent = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (sent < 0 && errno == EINTR)
-			continue;
-		if (sent < 0)
-			return conn_want_write(run, c, errno == EAGAIN || errno == EWOULDBLOCK);
-		c->sent_bytes += (size_t)sent;
-	}
-	return conn_want_write(run, c, false);
+	while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		return conn_want_write(run, c, errno == EAGAIN || errno == EWOULDBLOCK);
+	c->sent_bytes += (size_t)sent;
+	return conn_want_write(run, c, c->sent_bytes < c->total_bytes);
 }
 
 static bool
 conn_begin(struct run *run, struct conn *c)
 {
 	c->sent_bytes = 0;
+	c->total_bytes = c->request.head_bytes;
+	for (size_t i = 0; i < LOADGEN_BODY_PARTS; i++)
+		c->total_bytes += c->request.body[i].bytes;
+	c->first_byte_ns = 0;
 	c->in_body = false;
 	c->bad = false;
 	c->close_after = false;
@@ -198,12 +215,36 @@ conn_next(struct run *run, struct conn *c)
 	return conn_begin(run, c);
 }
 
+static uint32_t
+as_us(uint64_t ns)
+{
+	return ns / 1000 > UINT32_MAX ? UINT32_MAX : (uint32_t)(ns / 1000);
+}
+
+/* Note that a request of c was answered, after took_ns. */
+static void
+conn_count(struct run *run, struct conn *c, uint64_t took_ns)
+{
+	struct loadgen_stats *s = run->stats;
+	struct loadgen_connection_stats *mine = &s->connections[c->index];
+
+	s->latency_us[s->requests] = as_us(took_ns);
+	s->first_byte_us[s->requests] =
+		as_us(c->first_byte_ns != 0 ? c->first_byte_ns - c->begin_ns : took_ns);
+	s->requests++;
+	s->sent_bytes += c->total_bytes - c->request.head_bytes;
+	s->received_bytes += c->body_seen_bytes;
+	s->statuses[c->status < 600 ? c->status : 0]++;
+	mine->requests++;
+	mine->busy_ns += took_ns;
+	if (took_ns > mine->slowest_ns)
+		mine->slowest_ns = took_ns;
+}
+
 /* The answer is complete, or will never be (failure says why): count it. */
 static bool
 conn_finish(struct run *run, struct conn *c, const char *failure)
 {
-	struct loadgen_stats *s = run->stats;
-	struct loadgen_connection_stats *mine = &s->connections[c->index];
 	uint64_t took_ns = now_ns() - c->begin_ns;
 	char text[64];
 
@@ -213,23 +254,13 @@ conn_finish(struct run *run, struct conn *c, const char *failure)
 		failure = text;
 	}
 	if (failure != NULL) {
-		s->failed++;
+		run->stats->failed++;
 		note_failure(run, failure, "");
 	}
-	s->latency_us[s->requests] =
-		took_ns / 1000 > UINT32_MAX ? UINT32_MAX : (uint32_t)(took_ns / 1000);
-	s->requests++;
-	s->sent_bytes += c->request.body_bytes;
-	s->received_bytes += c->body_seen_bytes;
-	s->statuses[c->status < 600 ? c->status : 0]++;
-	mine->requests++;
-	mine->busy_ns += took_ns;
-	if (took_ns > mine->slowest_ns)
-		mine->slowest_ns = took_ns;
+	conn_count(run, c, took_ns);
 	c->status = 0;
 	/* A request that was answered before it was sent whole leaves the connection unusable. */
-	if (c->close_after || failure != NULL ||
-		c->sent_bytes < c->request.head_bytes + c->request.body_bytes)
+	if (c->close_after || failure != NULL || c->sent_bytes < c->total_bytes)
 		conn_close(c);
 	return conn_next(run, c);
 }
@@ -307,6 +338,8 @@ head_take(const struct run *run, struct conn *c, const uint8_t *data, size_t byt
 static void
 body_take(struct run *run, struct conn *c, const uint8_t *data, size_t bytes)
 {
+	if (c->first_byte_ns == 0)
+		c->first_byte_ns = now_ns();
 	if (c->bad && run->stats->first_failure[0] == '\0') {
 		char text[400];
 
@@ -436,11 +469,12 @@ loadgen_run(const struct loadgen_options *options, const struct loadgen_source *
 	memset(stats, 0, sizeof *stats);
 	stats->connection_count = options->connections;
 	stats->latency_us = calloc(options->request_count + 1, sizeof *stats->latency_us);
+	stats->first_byte_us = calloc(options->request_count + 1, sizeof *stats->first_byte_us);
 	stats->connections = calloc(options->connections, sizeof *stats->connections);
 	run.conns = calloc(options->connections, sizeof *run.conns);
 	run.buffer = malloc(RECEIVE_BYTES);
-	if (stats->latency_us == NULL || stats->connections == NULL || run.conns == NULL ||
-		run.buffer == NULL) {
+	if (stats->latency_us == NULL || stats->first_byte_us == NULL ||
+		stats->connections == NULL || run.conns == NULL || run.buffer == NULL) {
 		note_failure(&run, "no memory", "");
 		goto out;
 	}
@@ -461,137 +495,13 @@ out:
 	return done;
 }
 
-static int
-compare_u32(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a;
-	uint32_t y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double
-percentile_ms(const struct loadgen_stats *s, unsigned per_mille)
-{
-	size_t at = s->requests * per_mille / 1000;
-
-	if (s->requests == 0)
-		return 0;
-	if (at >= s->requests)
-		at = s->requests - 1;
-	return s->latency_us[at] / 1000.0;
-}
-
-static void
-print_text(const char *text, FILE *out)
-{
-	fputc('"', out);
-	for (; *text != '\0'; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			fprintf(out, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			fprintf(out, "\\u%04x", c);
-		else
-			fputc(c, out);
-	}
-	fputc('"', out);
-}
-
-static void
-print_connections(const struct loadgen_stats *s, FILE *out)
-{
-	fputs("\"connections\": [", out);
-	for (unsigned i = 0; i < s->connection_count; i++) {
-		const struct loadgen_connection_stats *c = &s->connections[i];
-
-		fprintf(out, "%s{\"requests\": %zu, \"busy_s\": %.6f, \"slowest_ms\": %.3f}",
-			i > 0 ? ", " : "", c->requests, (double)c->busy_ns / 1e9,
-			(double)c->slowest_ns / 1e6);
-	}
-	fputs("]", out);
-}
-
-void
-loadgen_stats_print(struct loadgen_stats *s, FILE *out)
-{
-	const char *comma = "";
-
-	if (s->latency_us != NULL)
-		qsort(s->latency_us, s->requests, sizeof *s->latency_us, compare_u32);
-	fprintf(out, "{\"requests\": %zu, \"failed\": %zu, \"reconnects\": %zu, ", s->requests,
-		s->failed, s->reconnects);
-	fprintf(out, "\"seconds\": %.6f, \"sent_bytes\": %llu, \"received_bytes\": %llu, ",
-		(double)s->wall_ns / 1e9, (unsigned long long)s->sent_bytes,
-		(unsigned long long)s->received_bytes);
-	fprintf(out,
-		"\"latency_ms\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"max\": %.3f}, ",
-		percentile_ms(s, 500), percentile_ms(s, 900), percentile_ms(s, 990),
-		percentile_ms(s, 1000));
-	fputs("\"statuses\": {", out);
-	for (unsigned i = 0; i < sizeof s->statuses / sizeof s->statuses[0]; i++) {
-		if (s->statuses[i] == 0)
-			continue;
-		fprintf(out, "%s\"%u\": %zu", comma, i, s->statuses[i]);
-		comma = ", ";
-	}
-	fputs("}, ", out);
-	if (s->connections != NULL) {
-		print_connections(s, out);
-		fputs(", ", out);
-	}
-	fputs("\"first_failure\": ", out);
-	print_text(s->first_failure, out);
-	fputs("}\n", out);
-}
-
 void
 loadgen_stats_done(struct loadgen_stats *s)
 {
 	free(s->latency_us);
+	free(s->first_byte_us);
 	free(s->connections);
 	s->latency_us = NULL;
+	s->first_byte_us = NULL;
 	s->connections = NULL;
-}
-
-bool
-loadgen_number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
-{
-	char *end;
-	unsigned long long value;
-
-	if (text[0] < '0' || text[0] > '9')
-		return false;
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno != 0 || *end != '\0' || value < min || value > max)
-		return false;
-	*out = value;
-	return true;
-}
-
-bool
-loadgen_append_path(char *out, size_t size, const char *path)
-{
-	static const char digits[] = "0123456789ABCDEF";
-	size_t at = strlen(out);
-
-	for (; *path != '\0'; path++) {
-		unsigned char c = (unsigned char)*path;
-		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			     (c >= '0' && c <= '9') || strchr("-._~/", c) != NULL;
-
-		if (at + (plain ? 1 : 3) + 1 > size)
-			return false;
-		if (plain) {
-			out[at++] = (char)c;
-			continue;
-		}
-		out[at++] = '%';
-		out[at++] = digits[c >> 4];
-		out[at++] = digits[c & 15];
-	}
-	out[at] = '\0';
-	return true;
 }

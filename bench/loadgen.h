@@ -6,30 +6,35 @@
  * connections, one request at a time on each.
  *
  * It exists because a client in a scripting language would need more of the machine than the
- * server that is measured. A source says what to send next; loadgen sends it, counts, and times
- * every request from its first byte out to its last byte in. It understands answers with a
- * Content-Length (or none, for 1xx, 204 and 304); a chunked answer is counted as a failure.
- * A connection that the server closes between two requests is opened again and the request is
- * sent once more; that is counted.
- * Threads: everything here belongs to the thread that calls loadgen_run. */
+ * server that is measured. It is fair among its connections: none sends more than a piece in a
+ * turn. A source says what to send next; loadgen sends it, counts, and times every request from its
+ * first byte out to its last byte in. It understands answers with a Content-Length (or none, for
+ * 1xx, 204 and 304); a chunked answer is counted as a failure. A connection that the server closes
+ * between two requests is opened again and the request is sent once more; that is counted. Threads:
+ * everything here belongs to the thread that calls loadgen_run. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 /* Enough for a path of 1,024 bytes, each written as %XX, and a few headers. */
 #define LOADGEN_HEAD_BYTES_MAX  8192
 #define LOADGEN_CONNECTIONS_MAX 1024
+#define LOADGEN_BODY_PARTS      2
 
-/* One request, filled by the source. head is the whole head with its final empty line. body is
- * borrowed until the answer is complete. expect_bytes is the length the answer must have, or
- * UINT64_MAX for any. tag is the source's own. */
+struct loadgen_part {
+	const uint8_t *data;
+	size_t bytes;
+};
+
+/* One request, filled by the source. head is the whole head with its final empty line. The parts
+ * of the body follow each other; they are borrowed until the answer is complete, and unused ones
+ * have no bytes. expect_bytes is the length the answer must have, or UINT64_MAX for any. tag is the
+ * source's own. */
 struct loadgen_request {
 	char head[LOADGEN_HEAD_BYTES_MAX];
 	size_t head_bytes;
-	const uint8_t *body;
-	size_t body_bytes;
+	struct loadgen_part body[LOADGEN_BODY_PARTS];
 	uint64_t expect_bytes;
 	uint64_t tag;
 };
@@ -66,7 +71,8 @@ struct loadgen_stats {
 	uint64_t sent_bytes; /* of bodies */
 	uint64_t received_bytes;
 	uint64_t wall_ns;
-	uint32_t *latency_us; /* one a request, in order of completion */
+	uint32_t *latency_us;    /* one a request, in order of completion */
+	uint32_t *first_byte_us; /* the same up to the first byte of the answer's body */
 	size_t statuses[600];
 	struct loadgen_connection_stats *connections;
 	unsigned connection_count;
@@ -79,16 +85,6 @@ struct loadgen_stats {
 bool loadgen_run(const struct loadgen_options *options, const struct loadgen_source *source,
 	struct loadgen_stats *stats);
 
-/* Write stats as one JSON object on one line. Sorts the latencies. */
-void loadgen_stats_print(struct loadgen_stats *stats, FILE *out);
-
 void loadgen_stats_done(struct loadgen_stats *stats);
-
-/* Parse a decimal number within [min, max]; false on anything else. */
-bool loadgen_number(const char *text, uint64_t min, uint64_t max, uint64_t *out);
-
-/* Append path to the NUL-terminated text of size bytes at out, percent-encoded but for the
- * unreserved characters and the slash. False if it does not fit. */
-bool loadgen_append_path(char *out, size_t size, const char *path);
 
 #endif

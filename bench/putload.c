@@ -11,14 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "loadgen.h"
+#include "loadgen_cli.h"
 
 #define FILE_BYTES_MAX (64U * 1024 * 1024)
 
 static const char usage[] =
-	"usage: putload --port N --prefix /url/ --root DIR --list FILE [--connections N]\n"
-	"               [--host 127.0.0.1] [--timeout SECONDS]\n"
-	"PUTs each file named in FILE (one path below DIR a line) to /url/PATH; prints JSON.\n";
+	"usage: putload --port N --prefix /url/ --root DIR --list FILE [--count N]\n"
+	"               [--connections N] [--host 127.0.0.1] [--timeout SECONDS]\n"
+	"PUTs each file named in FILE (one path below DIR a line; only the first N of them) to\n"
+	"/url/PATH; prints JSON.\n";
 
 struct body {
 	uint8_t *bytes;
@@ -29,8 +30,7 @@ struct source {
 	const char *host_header;
 	const char *prefix;
 	int root_fd;
-	char **paths;
-	size_t path_count;
+	struct loadgen_lines paths;
 	size_t next;
 	struct body *bodies; /* one a connection */
 	bool failed;
@@ -78,14 +78,14 @@ put_next(void *arg, unsigned conn, struct loadgen_request *r)
 	const char *path;
 	int tail;
 
-	if (s->failed || s->next >= s->path_count)
+	if (s->failed || s->next >= s->paths.count)
 		return false;
-	path = s->paths[s->next++];
-	if (!read_file(s->root_fd, path, &s->bodies[conn], &r->body_bytes)) {
+	path = s->paths.line[s->next++];
+	if (!read_file(s->root_fd, path, &s->bodies[conn], &r->body[0].bytes)) {
 		s->failed = true;
 		return false;
 	}
-	r->body = s->bodies[conn].bytes;
+	r->body[0].data = s->bodies[conn].bytes;
 	r->expect_bytes = UINT64_MAX;
 	snprintf(r->head, sizeof r->head, "PUT %s", s->prefix);
 	if (!loadgen_append_path(r->head, sizeof r->head - 256, path)) {
@@ -96,60 +96,27 @@ put_next(void *arg, unsigned conn, struct loadgen_request *r)
 	r->head_bytes = strlen(r->head);
 	tail = snprintf(r->head + r->head_bytes, sizeof r->head - r->head_bytes,
 		" HTTP/1.1\r\nHost: %s\r\nContent-Length: %zu\r\n\r\n", s->host_header,
-		r->body_bytes);
+		r->body[0].bytes);
 	r->head_bytes += (size_t)tail;
 	return true;
 }
 
-/* Read the list of paths, one a line. */
 static bool
-read_list(const char *name, struct source *s)
+source_init(struct source *s, const char *root, const char *list, unsigned connections)
 {
-	FILE *in = fopen(name, "re");
-	size_t room = 0;
-	char *line = NULL;
-	size_t line_room = 0;
-	ssize_t length;
-
-	if (in == NULL)
-		return false;
-	while ((length = getline(&line, &line_room, in)) > 0) {
-		if (line[length - 1] == '\n')
-			line[--length] = '\0';
-		if (length == 0)
-			continue;
-		if (s->path_count == room) {
-			room = room == 0 ? 1024 : room * 2;
-			s->paths = realloc(s->paths, room * sizeof *s->paths);
-			if (s->paths == NULL)
-				abort();
-		}
-		s->paths[s->path_count] = strdup(line);
-		if (s->paths[s->path_count++] == NULL)
-			abort();
-	}
-	free(line);
-	fclose(in);
-	return s->path_count > 0;
-}
-
-static bool
-source_init(struct source *s, const char *root, const char *list, const char *prefix,
-	unsigned connections)
-{
-	memset(s, 0, sizeof *s);
-	s->prefix = prefix;
 	s->root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	s->bodies = calloc(connections, sizeof *s->bodies);
-	return s->root_fd >= 0 && s->bodies != NULL && read_list(list, s);
+	if (s->root_fd < 0 || s->bodies == NULL) {
+		fprintf(stderr, "putload: cannot open %s\n", root);
+		return false;
+	}
+	return loadgen_lines_read(list, &s->paths);
 }
 
 static void
 source_done(struct source *s, unsigned connections)
 {
-	for (size_t i = 0; i < s->path_count; i++)
-		free(s->paths[i]);
-	free(s->paths);
+	loadgen_lines_done(&s->paths);
 	for (unsigned i = 0; s->bodies != NULL && i < connections; i++)
 		free(s->bodies[i].bytes);
 	free(s->bodies);
@@ -159,9 +126,10 @@ source_done(struct source *s, unsigned connections)
 
 struct arguments {
 	struct loadgen_options load;
-	const char *prefix;
+	struct source source;
 	const char *root;
 	const char *list;
+	uint64_t count_max;
 };
 
 static bool
@@ -170,61 +138,34 @@ parse_arguments(int argc, char **argv, struct arguments *a)
 	static const struct option options[] = {{"host", required_argument, NULL, 'h'},
 		{"port", required_argument, NULL, 'p'}, {"prefix", required_argument, NULL, 'u'},
 		{"root", required_argument, NULL, 'r'}, {"list", required_argument, NULL, 'l'},
+		{"count", required_argument, NULL, 'n'},
 		{"connections", required_argument, NULL, 'c'},
 		{"timeout", required_argument, NULL, 't'}, {NULL, 0, NULL, 0}};
-	uint64_t port = 0;
-	uint64_t connections = 8;
-	uint64_t timeout_s = 600;
 	bool good = true;
 	int c;
 
-	a->load.host = "127.0.0.1";
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 'h')
-			a->load.host = optarg;
-		else if (c == 'p')
-			good = good && loadgen_number(optarg, 1, 65535, &port);
-		else if (c == 'u')
-			a->prefix = optarg;
+	while (good && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 'u')
+			a->source.prefix = optarg;
 		else if (c == 'r')
 			a->root = optarg;
 		else if (c == 'l')
 			a->list = optarg;
-		else if (c == 'c')
-			good = good &&
-			       loadgen_number(optarg, 1, LOADGEN_CONNECTIONS_MAX, &connections);
-		else if (c == 't')
-			good = good && loadgen_number(optarg, 1, 86400, &timeout_s);
+		else if (c == 'n')
+			good = loadgen_number(optarg, 1, SIZE_MAX, &a->count_max);
 		else
-			good = false;
+			good = loadgen_take_option(&a->load, c, optarg);
 	}
-	a->load.port = (uint16_t)port;
-	a->load.connections = (unsigned)connections;
-	a->load.timeout_s = (unsigned)timeout_s;
-	return good && optind == argc && port != 0 && a->prefix != NULL && a->root != NULL &&
-	       a->list != NULL && strlen(a->prefix) < 1024;
-}
-
-static bool
-put_all(struct arguments *a, struct source *s)
-{
-	struct loadgen_source source = {.next = put_next, .arg = s};
-	struct loadgen_stats stats;
-	bool done;
-
-	a->load.request_count = s->path_count;
-	done = loadgen_run(&a->load, &source, &stats) && !s->failed;
-	loadgen_stats_print(&stats, stdout);
-	done = done && stats.failed == 0 && stats.requests == s->path_count;
-	loadgen_stats_done(&stats);
-	return done;
+	return good && optind == argc && a->load.port != 0 && a->source.prefix != NULL &&
+	       a->root != NULL && a->list != NULL && strlen(a->source.prefix) < 1024;
 }
 
 int
 main(int argc, char **argv)
 {
-	struct arguments a = {0};
-	struct source s;
+	struct arguments a = {
+		.load = LOADGEN_OPTIONS_INIT, .source = {.root_fd = -1}, .count_max = UINT64_MAX};
+	struct loadgen_source source = {.next = put_next, .arg = &a.source};
 	char host_header[128];
 	int status = 2;
 
@@ -233,12 +174,12 @@ main(int argc, char **argv)
 		return 2;
 	}
 	snprintf(host_header, sizeof host_header, "%s:%u", a.load.host, a.load.port);
-	if (source_init(&s, a.root, a.list, a.prefix, a.load.connections)) {
-		s.host_header = host_header;
-		status = put_all(&a, &s) ? 0 : 1;
-	} else {
-		fprintf(stderr, "putload: cannot read %s or %s\n", a.root, a.list);
+	a.source.host_header = host_header;
+	if (source_init(&a.source, a.root, a.list, a.load.connections)) {
+		a.load.request_count =
+			a.source.paths.count < a.count_max ? a.source.paths.count : a.count_max;
+		status = loadgen_run_and_print(&a.load, &source) && !a.source.failed ? 0 : 1;
 	}
-	source_done(&s, a.load.connections);
+	source_done(&a.source, a.load.connections);
 	return status;
 }

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "loadgen.h"
+#include "loadgen_cli.h"
 
 #define COMPARE_BYTES 65536
 
@@ -60,8 +60,6 @@ range_next(void *arg, unsigned conn, struct loadgen_request *r)
 	if (length < 0 || (size_t)length >= sizeof r->head)
 		return false;
 	r->head_bytes = (size_t)length;
-	r->body = NULL;
-	r->body_bytes = 0;
 	r->expect_bytes = s->range_bytes;
 	r->tag = from;
 	return true;
@@ -98,9 +96,6 @@ parse_argument(struct arguments *a, int c, const char *value)
 	uint64_t n = 0;
 
 	switch (c) {
-	case 'h':
-		a->load.host = value;
-		return true;
 	case 'u':
 		a->source.path = value;
 		return true;
@@ -118,23 +113,8 @@ parse_argument(struct arguments *a, int c, const char *value)
 			return false;
 		a->load.request_count = n;
 		return true;
-	case 'p':
-		if (!loadgen_number(value, 1, 65535, &n))
-			return false;
-		a->load.port = (uint16_t)n;
-		return true;
-	case 'c':
-		if (!loadgen_number(value, 1, LOADGEN_CONNECTIONS_MAX, &n))
-			return false;
-		a->load.connections = (unsigned)n;
-		return true;
-	case 't':
-		if (!loadgen_number(value, 1, 86400, &n))
-			return false;
-		a->load.timeout_s = (unsigned)n;
-		return true;
 	default:
-		return false;
+		return loadgen_take_option(&a->load, c, value);
 	}
 }
 
@@ -160,17 +140,13 @@ parse_arguments(int argc, char **argv, struct arguments *a)
 int
 main(int argc, char **argv)
 {
-	struct arguments a = {.load = {.host = "127.0.0.1",
-				      .connections = 8,
-				      .timeout_s = 600,
-				      .status_want = 206,
-				      .request_count = 10000},
+	struct arguments a = {.load = LOADGEN_OPTIONS_INIT,
 		.source = {.range_bytes = 65536, .random = 1, .verify_fd = -1}};
 	struct loadgen_source source = {.next = range_next, .arg = &a.source};
-	struct loadgen_stats stats;
 	char host_header[128];
-	bool done;
 
+	a.load.status_want = 206;
+	a.load.request_count = 10000;
 	if (!parse_arguments(argc, argv, &a)) {
 		fputs(usage, stderr);
 		return 2;
@@ -186,9 +162,5 @@ main(int argc, char **argv)
 			return 2;
 		}
 	}
-	done = loadgen_run(&a.load, &source, &stats);
-	loadgen_stats_print(&stats, stdout);
-	done = done && stats.failed == 0 && stats.requests == a.load.request_count;
-	loadgen_stats_done(&stats);
-	return done ? 0 : 1;
+	return loadgen_run_and_print(&a.load, &source) ? 0 : 1;
 }
