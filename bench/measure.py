@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one row cost: CPU of everyone, peak memory, disk traffic, stored bytes."""
 
+import mmap
 import os
 import resource
+import subprocess
 import threading
 import time
 
@@ -10,6 +12,7 @@ import procs
 
 MEMORY_EVERY_S = 0.05
 PSS_EVERY_S = 0.5
+WRITE_BYTES = 1 << 20
 
 
 class Meter:
@@ -45,6 +48,10 @@ class Meter:
         """Count a client into the row."""
         self.clients.append(finished)
         return finished
+
+    def waited(self, wall_s):
+        """Count a time in which no client ran, but the server worked."""
+        self.clients.append(procs.Finished(0, wall_s, 0.0, 0, False))
 
     def figures(self):
         """Everything measured, as one flat dictionary."""
@@ -182,6 +189,63 @@ def warm(path):
         buffer = bytearray(4 << 20)
         while source.readinto(buffer):
             pass
+
+
+def warm_folder(folder):
+    """Read every file below folder. The share of their bytes that is in the page cache then: less
+    than 1 on a machine that has too little memory. None if it cannot be found out."""
+    paths = [os.path.join(parent, n) for parent, _, names in os.walk(folder) for n in names]
+    for path in paths:
+        warm(path)
+    resident = total = 0
+    for at in range(0, len(paths), 500):
+        argv = ["fincore", "--noheadings", "--bytes", "--output", "RES,SIZE", "--", *paths[at : at + 500]]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        for line in done.stdout.splitlines():
+            pages, size = map(int, line.split())
+            # Pages are counted whole, and what was only allocated has none.
+            resident += min(pages, size)
+            total += size
+    return resident / total if total else None
+
+
+def write_rate(folder, size):
+    """Bytes a second that the disk below folder takes, in direct writes to files of their own, one
+    writer a core, until they are durable. The files are left for the end of the run."""
+    writers = os.cpu_count()
+    each = max(WRITE_BYTES, size // writers // WRITE_BYTES * WRITE_BYTES)
+    handles = []
+    for i in range(writers):
+        path = os.path.join(folder, f"write-probe-{time.monotonic_ns()}-{i}")
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        try:
+            handles.append(os.open(path, flags | os.O_DIRECT, 0o644))
+        except OSError:
+            handles.append(os.open(path, flags, 0o644))
+        os.posix_fallocate(handles[-1], 0, each)
+    # Memory of whole pages, as direct writes want it, and nothing a disk could squeeze.
+    data = mmap.mmap(-1, WRITE_BYTES)
+    data.write(os.urandom(WRITE_BYTES))
+    os.sync()
+    threads = [threading.Thread(target=write_all, args=(h, data, each)) for h in handles]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spent = time.perf_counter() - begin
+    for handle in handles:
+        os.close(handle)
+    return writers * each / spent
+
+
+def write_all(handle, data, size):
+    for at in range(0, size, WRITE_BYTES):
+        os.pwrite(handle, data, at)
+    os.fdatasync(handle)
 
 
 def cool(path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other programs for the same job, on the same inputs in the same run (--peers).
+"""Other programs for the same job, on the same inputs in the same run.
 
 Each is used as its manual says, with its own defaults but for two things: no cache that lets it skip
 reading a file it has seen, and no encryption where that is a choice. Rows have the names of
@@ -11,17 +11,28 @@ import shutil
 import subprocess
 import urllib.request
 
+import checks
 import measure
+import rows
 import targets
 from targets import Failure
 
 PACKAGES = ("restic", "rclone", "borgbackup", "casync", "docker-registry")
+# Peers are slower than what the other rows are timed for.
+PATIENCE = 4
 
 
 class Peer(targets.Target):
-    """A program with a repository in its own folder; perhaps with a server of its own."""
+    """A program with a repository in its own folder; perhaps with a server of its own.
+
+    What it can do is a method that gives the command for it, or None if it cannot. Each store is
+    asked for once; after it, the others speak of what was stored last.
+    """
 
     commands = ()
+    phases = ("big", "small")
+    # What of the big file's size a big phase leaves on disk, roughly.
+    disk_share = 0.9
     ready_path = "/"
     ready_status = 200
 
@@ -29,6 +40,7 @@ class Peer(targets.Target):
         super().__init__(processes, folder)
         self.repository = os.path.join(folder, "repository")
         self.env = {**os.environ, "HOME": folder, "XDG_CACHE_HOME": os.path.join(folder, "cache")}
+        self.digests = {}
         self.count = 0
 
     @classmethod
@@ -48,9 +60,8 @@ class Peer(targets.Target):
     def alive(self):
         return self.child is None or super().alive()
 
-    def stored(self):
-        allocated, length = measure.disk_usage(self.repository)
-        return {"blob_disk_bytes": allocated, "blob_file_bytes": length}
+    def content_folder(self):
+        return self.repository
 
     def quiet(self, argv):
         """Preparation, outside of every row."""
@@ -62,11 +73,23 @@ class Peer(targets.Target):
         """Create the repository."""
 
     def store(self, path):
-        """The command that stores the file or directory path."""
+        """Store the file or directory path."""
         raise NotImplementedError
 
     def fetch(self, path):
-        """The command that writes the big file to standard output; None if there is none."""
+        """Write the file path to standard output."""
+        return None
+
+    def fetch_file(self, path, out):
+        """Write the file path to the new file out; only for those that cannot fetch()."""
+        return None
+
+    def fetch_tar(self, path):
+        """Write the directory path to standard output, as a tar."""
+        return None
+
+    def restore(self, path, out):
+        """Make the directory path anew in the empty directory out; and where in it that will be."""
         return None
 
 
@@ -86,6 +109,11 @@ class Restic(Peer):
 
     def fetch(self, path):
         return ["restic", "dump", "--quiet", "latest", path]
+
+    fetch_tar = fetch
+
+    def restore(self, path, out):
+        return ["restic", "restore", "--quiet", "latest", "--target", out], out + path
 
 
 class ResticRest(Restic):
@@ -116,31 +144,55 @@ class Borg(Peer):
 
     def store(self, path):
         self.count += 1
-        return ["borg", "create", "--files-cache", "disabled", f"::n{self.count}", path]
+        return ["borg", "create", "--files-cache", "disabled", self.archive(), path]
+
+    def archive(self):
+        return f"::n{self.count}"
 
     def fetch(self, path):
-        return ["borg", "extract", "--stdout", f"::n{self.count}", path.lstrip("/")]
+        return ["borg", "extract", "--stdout", self.archive(), path.lstrip("/")]
+
+    def fetch_tar(self, path):
+        return ["borg", "export-tar", self.archive(), "-"]
+
+    def restore(self, path, out):
+        return ["sh", "-c", 'cd "$1" && exec borg extract "$2"', "sh", out, self.archive()], out + path
 
 
 class Casync(Peer):
     name = "casync"
     commands = ("casync",)
+    disk_share = 1.9
 
     def prepare(self):
         os.makedirs(self.repository)
 
     def store(self, path):
         self.count += 1
-        index = f"n{self.count}." + ("caidx" if os.path.isdir(path) else "caibx")
-        return ["casync", "make", f"--store={self.repository}/store.castr",
-                os.path.join(self.repository, index), path]
+        return ["casync", "make", self.chunks(), self.index(path), path]
+
+    def chunks(self):
+        return f"--store={self.repository}/store.castr"
+
+    def index(self, path):
+        kind = "caidx" if os.path.isdir(path) else "caibx"
+        return os.path.join(self.repository, f"n{self.count}.{kind}")
+
+    def fetch_file(self, path, out):
+        return ["casync", "extract", self.chunks(), self.index(path), out]
+
+    def restore(self, path, out):
+        return ["casync", "extract", self.chunks(), self.index(path), out], out
 
 
 class Registry(Peer):
-    """docker-registry: whole files named by digest, no chunks. The big file only."""
+    """docker-registry: whole files named by digest, no chunks. The big file only. A client of it
+    would ask first whether the digest is there and send nothing the second time; here it sends."""
 
     name = "registry"
     commands = ("docker-registry",)
+    phases = ("big",)
+    disk_share = 2.1
     ready_path = "/v2/"
 
     CONFIG = ("version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {root}}}\n"
@@ -156,14 +208,12 @@ class Registry(Peer):
 
     def store(self, path):
         """Open an upload, then give the curl that fills it; the digest is known beforehand."""
-        if os.path.isdir(path):
-            return None
         request = urllib.request.Request(self.url("/v2/bench/blobs/uploads/"), method="POST", data=b"")
         with urllib.request.urlopen(request, timeout=60) as answer:
             location = answer.headers["Location"]
         if location.startswith("/"):
             location = self.url(location)
-        return ["curl", "-sS", "--fail-with-body", "-o", "/dev/null", "-T", path,
+        return ["curl", "-sS", "--fail-with-body", "-o", os.devnull, "-T", path,
                 "-H", "Content-Type: application/octet-stream",
                 f"{location}{'&' if '?' in location else '?'}digest=sha256:{self.digests[path]}"]
 
@@ -171,7 +221,7 @@ class Registry(Peer):
         return ["curl", "-sS", "--fail", self.url(f"/v2/bench/blobs/sha256:{self.digests[path]}")]
 
 
-ALL = (Restic, ResticRest, Borg, Casync, Registry)
+ALL = {peer.name: peer for peer in (Restic, ResticRest, Borg, Casync, Registry)}
 
 
 def install(say):
@@ -181,65 +231,88 @@ def install(say):
     subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES], env=env, check=True)
 
 
-def run(bench, phases, repetitions):
-    for peer in ALL:
-        if not peer.available():
-            bench.say(f"{peer.name}: not installed ({' '.join(peer.commands)})")
-            continue
-        for phase in phases:
-            for repetition in range(repetitions[phase]):
-                bench.say(f"{phase} {repetition + 1}: {peer.name}")
-                try:
-                    run_phase(bench, peer, phase, repetition)
-                except (Failure, OSError) as problem:
-                    bench.failed(peer.name, phase, problem)
+def versions(names):
+    """What each says that it is, as a list of text."""
+    asks = {"restic": ["restic", "version"], "restic-rest": ["rclone", "version"],
+            "borg": ["borg", "--version"], "casync": ["casync", "--version"],
+            "registry": ["docker-registry", "--version"]}
+    found = []
+    for name in names:
+        try:
+            done = subprocess.run(asks[name], capture_output=True, text=True, timeout=20, check=True)
+            found.append(" ".join(done.stdout.split()[:3]).strip(","))
+        except (OSError, subprocess.SubprocessError):
+            found.append(name)
+    return found
 
 
-def run_phase(bench, peer, phase, repetition):
+def run_phase(bench, repetition, phase, peer):
+    """One phase with a peer, in a fresh directory."""
     inputs = bench.inputs
     folder = bench.fresh(phase, peer.name, repetition)
     with peer(bench.processes, folder) as target:
         target.digests = {inputs.big: inputs.sha256("big.bin"), inputs.edited: inputs.sha256("edited.bin")}
         target.prepare()
-        if phase == "big":
-            store_row(bench, target, "first", repetition, inputs.big, inputs.size("big.bin"))
-            store_row(bench, target, "again", repetition, inputs.big, inputs.size("big.bin"))
-            fetch_row(bench, target, repetition)
-            measure.cool(inputs.big)
-            store_row(bench, target, "edit", repetition, inputs.edited, inputs.size("edited.bin"))
-        else:
-            for name in ("archive", "archive-again"):
-                store_row(bench, target, name, repetition, inputs.small, inputs.size("small.tar"))
-    os.sync()
-    measure.cool(folder)
+        PHASES[phase](bench, target, repetition)
+    rows.forget(folder)
+
+
+def big(bench, target, repetition):
+    inputs = bench.inputs
+    for name in ("first", "again"):
+        store_row(bench, target, name, repetition, inputs.big, inputs.size("big.bin"))
+    download_row(bench, target, repetition)
+    measure.cool(inputs.big)
+    store_row(bench, target, "edit", repetition, inputs.edited, inputs.size("edited.bin"))
+    measure.cool(inputs.edited)
+
+
+def small(bench, target, repetition):
+    inputs = bench.inputs
+    for name in ("archive", "archive-again"):
+        store_row(bench, target, name, repetition, inputs.small, inputs.size("small.tar"))
+    facts = inputs.manifest["small"]
+    if argv := target.fetch_tar(inputs.small):
+        with bench.row(target, "archive-get", repetition) as (result, meter):
+            result.work_bytes, result.operations = facts["bytes"], facts["count"]
+            client(bench, target, meter, argv, facts["bytes"])
+    out = os.path.join(target.folder, "restored")
+    os.mkdir(out)
+    if plan := target.restore(inputs.small, out):
+        with bench.row(target, "restore", repetition) as (result, meter):
+            result.work_bytes, result.operations = facts["bytes"], facts["count"]
+            client(bench, target, meter, plan[0], facts["bytes"])
+        checks.directory(bench, target, plan[1])
 
 
 def store_row(bench, target, name, repetition, path, size):
-    argv = target.store(path)
-    if argv is None:
-        return
     warm = None if os.path.isdir(path) else path
     with bench.row(target, name, repetition, warm=warm) as (result, meter):
         result.work_bytes = size
-        command(bench, target, meter, argv, size)
+        result.operations = bench.inputs.manifest["small"]["count"]
+        client(bench, target, meter, target.store(path), size)
 
 
-def fetch_row(bench, target, repetition):
-    inputs = bench.inputs
-    argv = target.fetch(inputs.big)
-    if argv is None:
-        return
+def download_row(bench, target, repetition):
+    """The big file, with the repository in the page cache; then once more, to compare it."""
+    path, size = bench.inputs.big, bench.inputs.size("big.bin")
+    share = measure.warm_folder(target.content_folder())
+    out = os.path.join(target.folder, "downloaded")
+    argv = target.fetch(path)
     with bench.row(target, "download", repetition) as (result, meter):
-        result.work_bytes = inputs.size("big.bin")
-        command(bench, target, meter, argv, result.work_bytes)
+        result.work_bytes = size
+        result.figures["resident_share"] = share
+        client(bench, target, meter, argv or target.fetch_file(path, out), size)
+    if argv:
+        checks.output(bench, target, argv, "big.bin", target.env)
+    else:
+        good = os.path.exists(out) and checks.file_sha256(out) == bench.inputs.sha256("big.bin")
+        bench.check(target, "content of big.bin", "" if good else "other bytes came back")
+        measure.cool(out)
 
 
-def command(bench, target, meter, argv, size):
-    # Peers are slower than what the other rows are timed for.
-    timeout = bench.options.timeout or bench.timeout_s(size) * 4
-    errors = os.path.join(target.folder, "stderr")
-    with open(errors, "wb") as err:
-        done = meter.ran(bench.processes.run(argv, timeout, stderr=err, env=target.env))
-    if done.timed_out or done.code != 0:
-        why = "time is over" if done.timed_out else f"ended with {done.code}"
-        raise Failure(f"{argv[0]} {why}: {targets.tail(errors, 5).strip()}")
+def client(bench, target, meter, argv, size):
+    bench.command(meter, argv, size * PATIENCE, env=target.env)
+
+
+PHASES = {"big": big, "small": small}

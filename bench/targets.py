@@ -97,6 +97,15 @@ class Target:
     def database_pids(self):
         return []
 
+    def content_folder(self):
+        """Where it keeps the bytes it was given."""
+        raise NotImplementedError
+
+    def stored(self):
+        """What lies on disk now: allocated bytes, and the lengths of the files."""
+        allocated, length = measure.disk_usage(self.content_folder())
+        return {"blob_disk_bytes": allocated, "blob_file_bytes": length}
+
     def alive(self):
         return self.child is not None and self.child.poll() is None
 
@@ -138,11 +147,13 @@ class Digstore(Target):
                 found |= {p for p, _ in procs.descendants(postmaster)}
         return sorted(found)
 
+    def content_folder(self):
+        return os.path.join(self.data, "blobs")
+
     def stored(self):
-        """What lies on disk now: allocated and logical bytes of the packs, and the database's."""
-        blobs = measure.disk_usage(os.path.join(self.data, "blobs"))
-        return {"blob_disk_bytes": blobs[0], "blob_file_bytes": blobs[1],
-                "database_disk_bytes": measure.disk_usage(os.path.join(self.data, "pg"))[0]}
+        """The packs', and what the database takes."""
+        database = measure.disk_usage(os.path.join(self.data, "pg"))[0]
+        return super().stored() | {"database_disk_bytes": database}
 
     def version(self):
         status, body = self.get("/v1")
@@ -216,6 +227,5 @@ class Nginx(Target):
         self.child = self.processes.start(
             [self.binary(), "-p", self.folder + "/", "-c", config, "-e", "error.log"], self.log)
 
-    def stored(self):
-        allocated, length = measure.disk_usage(self.files)
-        return {"blob_disk_bytes": allocated, "blob_file_bytes": length}
+    def content_folder(self):
+        return self.files
