@@ -1,61 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* micro: how fast the stages of the ingest path are by themselves, one thread, in cache.
+/* micro: how fast the stages of the server are by themselves, one thread.
  *
- *   micro [--seconds S] [--file F] [--json]
- *
- * Each row runs for about S seconds (0.5) in several rounds and shows the median. The input is
- * F's first 16 MiB, or synthetic text. Cycles are those of the time stamp counter, which on
- * machines that change their clock are not core cycles; where there is none, nanoseconds. */
-#include <errno.h>
-#include <fcntl.h>
+ * Cycles are those of the time stamp counter, less what others had of the CPU; on machines that
+ * change their clock they are not core cycles, and where there is no counter they are nanoseconds.
+ */
+/* With: micro_bytes.c micro_codec.c micro_index.c micro_input.c micro_pack.c micro_tree.c */
+#include "micro.h"
+
 #include <getopt.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "checksum.h"
-#include "chunker.h"
 #include "clock.h"
-#include "codec.h"
-#include "err.h"
-#include "sha256.h"
+#include "micro_input.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <x86intrin.h>
-#define TICK_NAME "cycles/byte"
+#define TICK_NAME "cycles"
 #else
-#define TICK_NAME "ns/byte"
+#define TICK_NAME "ns"
 #endif
 
-#define INPUT_MAX   (16u << 20)
-#define INPUT_MIN   (256u << 10)
-#define HOT_BYTES   (1u << 20) /* working set of the fast stages */
-#define PIECE_BYTES (64u << 10)
-#define FRAME_BYTES (256u << 10)
 #define ROUNDS      9
-#define PIECES_MAX  (HOT_BYTES / PIECE_BYTES)
+#define PASSES_MAX  1000000UL
+#define SECONDS_MAX 3600.0
+/* The version is that of the fields' meaning. */
+#define JSON_BEGIN "{\"version\": 1, \"stages\": ["
+static const char usage[] =
+	"usage: micro [--seconds S] [--stage NAME]... [--file F] [--dir D] [--json] [--list]\n"
+	"             [--passes N]\n"
+	"Measures each stage for about S seconds (0.5), in rounds of which the median counts.\n"
+	"  --stage NAME  only stages whose names start with NAME\n"
+	"  --file F      also the codecs on the beginning of F\n"
+	"  --dir D       also pack writers in a new folder below D, on the disk to be measured\n"
+	"  --list        only say which stages there are\n"
+	"  --passes N    make N passes of each stage and measure nothing: for tools that count\n"
+	"                instructions; prints the units of one pass\n";
 
-struct input {
-	uint8_t *data;
-	size_t len; /* multiple of FRAME_BYTES */
-	size_t hot; /* the first part of it */
-	uint8_t *out;
-	size_t out_len;
-	struct codec *codec;
-	struct chunker chunker;
-	int level;
-	size_t result; /* whatever the stage found, so that it is not optimised away */
-};
+#define STAGES_MAX 256 /* more than there are: all may be named */
 
-/* Runs once over its part of the input and returns how many bytes that were. */
-typedef size_t stage_fn(struct input *in);
-
-struct rate {
-	double gb_s;
-	double per_byte;
+struct micro {
+	double seconds;
+	unsigned long passes; /* 0: measure */
+	bool list;
+	bool json;
+	bool first; /* nothing was reported yet */
+	const char *dir;
+	const char *stages[STAGES_MAX];
+	size_t stage_count;
+	struct micro_inputs inputs;
 };
 
 static uint64_t
@@ -68,351 +62,219 @@ ticks(void)
 #endif
 }
 
-static int
-by_speed(const void *a, const void *b)
+static bool
+starts_with(const char *text, const char *start)
 {
-	const struct rate *x = a;
-	const struct rate *y = b;
-
-	return (x->gb_s > y->gb_s) - (x->gb_s < y->gb_s);
+	return strncmp(text, start, strlen(start)) == 0;
 }
 
-static struct rate
-measure(stage_fn *stage, struct input *in, double seconds)
+bool
+micro_wants(const struct micro *m, const char *group)
 {
-	struct rate rates[ROUNDS];
-	uint64_t round_ns = (uint64_t)(seconds * 1e9 / ROUNDS);
+	for (size_t i = 0; i < m->stage_count; i++)
+		if (starts_with(m->stages[i], group) || starts_with(group, m->stages[i]))
+			return true;
+	return m->stage_count == 0;
+}
 
-	stage(in);
+static bool
+is_asked_for(const struct micro *m, const char *name)
+{
+	for (size_t i = 0; i < m->stage_count; i++)
+		if (starts_with(name, m->stages[i]))
+			return true;
+	return m->stage_count == 0;
+}
+
+const char *
+micro_dir(const struct micro *m)
+{
+	return m->dir;
+}
+
+const struct micro_input *
+micro_input_at(const struct micro *m, size_t i)
+{
+	return i < m->inputs.count ? &m->inputs.input[i] : NULL;
+}
+
+static int
+by_time(const void *a, const void *b)
+{
+	const struct micro_rate *x = a;
+	const struct micro_rate *y = b;
+
+	return (x->cpu_ns > y->cpu_ns) - (x->cpu_ns < y->cpu_ns);
+}
+
+static struct micro_rate
+measure(const struct micro *m, micro_fn *fn, void *state)
+{
+	struct micro_rate rates[ROUNDS];
+	uint64_t round_ns = (uint64_t)(m->seconds * 1e9 / ROUNDS);
+
+	fn(state);
 	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t bytes = 0;
-		uint64_t ns;
 		uint64_t start_ns = clock_mono_ns();
+		uint64_t start_cpu_ns = clock_thread_cpu_ns();
 		uint64_t start_ticks = ticks();
+		uint64_t units = 0;
+		uint64_t ns;
+
 		do {
-			bytes += stage(in);
+			units += fn(state);
 			ns = clock_mono_ns() - start_ns;
 		} while (ns < round_ns);
-		rates[i].per_byte = (double)(ticks() - start_ticks) / (double)bytes;
-		rates[i].gb_s = (double)bytes / (double)ns;
+		rates[i].ticks = (double)(ticks() - start_ticks) / (double)units;
+		rates[i].cpu_ns = (double)(clock_thread_cpu_ns() - start_cpu_ns) / (double)units;
+		rates[i].ns = (double)ns / (double)units;
+		/* The counter goes on when others have the CPU. */
+		rates[i].ticks *= rates[i].cpu_ns / rates[i].ns;
 	}
-	qsort(rates, ROUNDS, sizeof rates[0], by_speed);
+	qsort(rates, ROUNDS, sizeof rates[0], by_time);
+	rates[ROUNDS / 2].spread = (rates[ROUNDS * 3 / 4].cpu_ns - rates[ROUNDS / 4].cpu_ns) /
+				   rates[ROUNDS / 2].cpu_ns;
 	return rates[ROUNDS / 2];
 }
 
-static size_t
-run_memcpy(struct input *in)
-{
-	memcpy(in->out, in->data, in->hot);
-	__asm__ volatile("" : : "r"(in->out) : "memory");
-	return in->hot;
-}
-
-static size_t
-run_checksum(struct input *in)
-{
-	for (size_t at = 0; at < in->hot; at += PIECE_BYTES)
-		in->result += checksum64(in->data + at, PIECE_BYTES);
-	return in->hot;
-}
-
-static size_t
-run_chunker(struct input *in)
-{
-	for (size_t at = 0; at < in->hot;)
-		at += chunker_cut(&in->chunker, in->data + at, in->hot - at);
-	return in->hot;
-}
-
-static size_t
-run_probe(struct input *in)
-{
-	for (size_t at = 0; at < in->hot; at += PIECE_BYTES)
-		in->result += codec_probe_compressible(in->data + at, PIECE_BYTES);
-	return in->hot;
-}
-
-static size_t
-run_sha256_one(struct input *in)
-{
-	struct sha256 h;
-
-	for (size_t at = 0; at < in->hot; at += PIECE_BYTES) {
-		sha256_of(in->data + at, PIECE_BYTES, &h);
-		in->result += h.b[0];
-	}
-	return in->hot;
-}
-
-/* As a worker does it: pieces cut by content, so of mixed lengths. */
-static size_t
-run_sha256_many(struct input *in)
-{
-	struct sha256_job jobs[2 * PIECES_MAX];
-	struct sha256 hashes[2 * PIECES_MAX];
-	size_t n = 0;
-
-	for (size_t at = 0; at < in->hot; n++) {
-		size_t len = in->chunker.min + n * 4999 % (in->chunker.max - in->chunker.min);
-		len = len < in->hot - at ? len : in->hot - at;
-		jobs[n] = (struct sha256_job){in->data + at, len, &hashes[n]};
-		at += len;
-	}
-	sha256_many(jobs, n);
-	in->result += hashes[0].b[0];
-	return in->hot;
-}
-
-static size_t
-run_compress(struct input *in)
-{
-	in->result = 0;
-	for (size_t at = 0; at < in->len; at += FRAME_BYTES) {
-		size_t n = codec_compress(
-			in->codec, in->level, in->data + at, FRAME_BYTES, in->out, in->out_len);
-		in->result += n > 0 ? n : FRAME_BYTES;
-	}
-	return in->len;
-}
-
-/* The first frame over and over. */
-static size_t
-run_expand(struct input *in)
-{
-	struct err err = ERR_INIT;
-	uint8_t *packed = in->out + FRAME_BYTES;
-
-	if (in->result == 0)
-		in->result = codec_compress(in->codec, in->level, in->data, FRAME_BYTES, packed,
-			in->out_len - FRAME_BYTES);
-	if (in->result > 0)
-		codec_expand(in->codec, CODEC_ZSTD, packed, in->result, in->out, FRAME_BYTES, &err);
-	return FRAME_BYTES;
-}
-
-struct report {
-	bool json;
-	bool first;
-	double seconds;
-};
-
 static void
-row(struct report *r, const char *name, struct rate rate, double ratio)
+begin_row(struct micro *m)
 {
-	if (r->json) {
-		printf("%s\n  {\"stage\": \"%s\", \"gb_per_s\": %.3f, \"%s\": %.4f",
-			r->first ? "[" : ",", name, rate.gb_s, TICK_NAME, rate.per_byte);
-		if (ratio > 0)
-			printf(", \"ratio\": %.3f", ratio);
-		printf("}");
+	if (m->json)
+		printf("%s\n  ", m->first ? JSON_BEGIN : ",");
+	m->first = false;
+}
+
+void
+micro_report(
+	struct micro *m, const char *name, const char *unit, double ratio, struct micro_rate rate)
+{
+	bool bytes = strcmp(unit, "byte") == 0;
+
+	if (!m->json && m->first)
+		printf("%-36s %12s %18s %12s %12s %8s %8s\n", "stage", "a second", TICK_NAME,
+			"CPU ns", "ns", "spread", "ratio");
+	begin_row(m);
+	if (m->json) {
+		printf("{\"stage\": \"%s\", \"unit\": \"%s\", \"per_s\": %.6g, \"ns\": %.6g, "
+		       "\"cpu_ns\": %.6g, \"" TICK_NAME
+		       "\": %.6g, \"spread\": %.4f, \"ratio\": %.4f}",
+			name, unit, 1e9 / rate.ns, rate.ns, rate.cpu_ns, rate.ticks, rate.spread,
+			ratio);
 	} else {
-		if (r->first)
-			printf("%-28s %10s %14s %8s\n", "stage", "GB/s", TICK_NAME, "ratio");
-		printf("%-28s %10.2f %14.3f", name, rate.gb_s, rate.per_byte);
+		printf("%-36s %9.2f %s %11.3f/%-6s %12.3f %12.3f %6.1f %%", name,
+			bytes ? 1 / rate.ns : 1e3 / rate.ns, bytes ? "GB" : "M ", rate.ticks, unit,
+			rate.cpu_ns, rate.ns, 100 * rate.spread);
 		if (ratio > 0)
 			printf(" %8.2f", ratio);
 		printf("\n");
 	}
-	r->first = false;
 	fflush(stdout);
 }
 
-/* Cutting looks at two thirds of the bytes at most: the rest is never scanned. */
-static double
-scanned_share(const struct input *in)
-{
-	size_t scanned = 0;
-
-	for (size_t at = 0; at < in->hot;) {
-		size_t left = in->hot - at;
-		if (left > in->chunker.min)
-			scanned +=
-				(left < in->chunker.max ? left : in->chunker.max) - in->chunker.min;
-		at += chunker_cut(&in->chunker, in->data + at, left);
-	}
-	return (double)scanned / (double)in->hot;
-}
-
+/* Without measuring: for those who count from outside. */
 static void
-report_chunkers(struct report *r, struct input *in)
+make_passes(struct micro *m, const char *name, const char *unit, micro_fn *fn, void *state)
 {
-	static const enum chunker_backend all[] = {
-		CHUNKER_SCALAR, CHUNKER_SSE41, CHUNKER_AVX2, CHUNKER_NEON};
-	struct err err = ERR_INIT;
-	char name[64];
+	uint64_t units = 0;
 
-	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-		if (!chunker_force_backend(all[i]) ||
-			chunker_init(&in->chunker, CHUNKER_TARGET_DEFAULT, &err) != RC_OK)
-			continue;
-		struct rate rate = measure(run_chunker, in, r->seconds);
-		snprintf(name, sizeof name, "chunker %s", chunker_backend());
-		row(r, name, rate, 0);
-		rate.gb_s *= scanned_share(in);
-		rate.per_byte /= scanned_share(in);
-		snprintf(name, sizeof name, "chunker %s, scanned", chunker_backend());
-		row(r, name, rate, 0);
-	}
-	chunker_force_backend(CHUNKER_AUTO);
-	chunker_init(&in->chunker, CHUNKER_TARGET_DEFAULT, &err);
+	for (unsigned long i = 0; i < m->passes; i++)
+		units = fn(state);
+	begin_row(m);
+	printf("{\"stage\": \"%s\", \"unit\": \"%s\", \"units\": %llu, \"passes\": %lu}", name,
+		unit, (unsigned long long)units, m->passes);
 }
 
-static void
-report_sha256(struct report *r, struct input *in)
+bool
+micro_stage(struct micro *m, const char *name, const char *unit, double ratio, micro_fn *fn,
+	void *state, struct micro_rate *rate)
 {
-	static const enum sha256_backend all[] = {SHA256_SHANI, SHA256_OPENSSL, SHA256_PORTABLE};
-	char name[64];
+	struct micro_rate found;
 
-	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-		if (!sha256_force_backend(all[i]))
-			continue;
-		snprintf(name, sizeof name, "sha256 one, %s", sha256_backend());
-		row(r, name, measure(run_sha256_one, in, r->seconds), 0);
-		snprintf(name, sizeof name, "sha256 many, %s", sha256_backend());
-		row(r, name, measure(run_sha256_many, in, r->seconds), 0);
-	}
-	sha256_force_backend(SHA256_AUTO);
-}
-
-static void
-report_codec(struct report *r, struct input *in)
-{
-	static const int levels[] = {-5, -1, 1, 3};
-	char name[64];
-
-	row(r, "probe", measure(run_probe, in, r->seconds), 0);
-	for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-		in->level = levels[i];
-		struct rate rate = measure(run_compress, in, r->seconds);
-		snprintf(name, sizeof name, "zstd %d", levels[i]);
-		row(r, name, rate, (double)in->len / (double)in->result);
-	}
-	in->result = 0;
-	in->level = 1;
-	row(r, "zstd 1, expand", measure(run_expand, in, r->seconds), 0);
-}
-
-/* Words of very different frequency, as sources and logs have them. */
-static void
-write_text(uint8_t *p, size_t len)
-{
-	uint64_t x = 88172645463325252u;
-	char word[32];
-
-	for (size_t i = 0; i < len;) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		unsigned rank = (unsigned)(x >> 40 & 4095) * (unsigned)(x >> 20 & 4095) >> 12;
-		int n = snprintf(word, sizeof word, "%s%x%c", rank % 3 ? "item" : "the_",
-			rank * 2654435761u >> (rank % 16), rank % 11 ? ' ' : '\n');
-		for (int k = 0; k < n && i < len; k++)
-			p[i++] = (uint8_t)word[k];
-	}
-}
-
-/* Up to INPUT_MAX bytes of path, repeated until there are INPUT_MIN. 0 if that failed. */
-static size_t
-read_file(const char *path, uint8_t *p)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-
-	while (fd >= 0 && len < INPUT_MAX) {
-		ssize_t n = read(fd, p + len, INPUT_MAX - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		len += (size_t)n;
-	}
-	if (fd >= 0)
-		close(fd);
-	for (size_t i = len; len > 0 && i < INPUT_MIN; i++)
-		p[i] = p[i - len];
-	return len == 0 || len > INPUT_MIN ? len : INPUT_MIN;
-}
-
-static bool
-open_input(struct input *in, const char *path)
-{
-	struct err err = ERR_INIT;
-	size_t len = INPUT_MAX;
-
-	in->data = malloc(INPUT_MAX);
-	in->out_len = HOT_BYTES + codec_bound(FRAME_BYTES);
-	in->out = malloc(in->out_len);
-	if (in->data == NULL || in->out == NULL || codec_open(&in->codec, &err) != RC_OK) {
-		fprintf(stderr, "micro: out of memory\n");
+	if (!is_asked_for(m, name))
+		return false;
+	if (m->list) {
+		printf("%s\n", name);
 		return false;
 	}
-	if (path != NULL)
-		len = read_file(path, in->data);
-	else
-		write_text(in->data, len);
-	if (len == 0)
-		fprintf(stderr, "micro: cannot read %s, or it is empty\n", path);
-	memset(in->out, 0, in->out_len);
-	in->len = len / FRAME_BYTES * FRAME_BYTES;
-	in->hot = in->len < HOT_BYTES ? in->len : HOT_BYTES;
-	return len > 0;
+	if (m->passes > 0) {
+		make_passes(m, name, unit, fn, state);
+		return false;
+	}
+	found = measure(m, fn, state);
+	micro_report(m, name, unit, ratio, found);
+	if (rate != NULL)
+		*rate = found;
+	return true;
 }
 
 static bool
-parse_args(int argc, char **argv, struct report *r, const char **path)
+parse_option(struct micro *m, int c, const char *value, const char **file)
 {
-	static const struct option options[] = {
-		{"seconds", required_argument, NULL, 's'},
-		{"file", required_argument, NULL, 'f'},
-		{"json", no_argument, NULL, 'j'},
-		{NULL, 0, NULL, 0},
-	};
 	char *end = NULL;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 's':
-			r->seconds = strtod(optarg, &end);
-			if (*end != '\0' || !(r->seconds > 0 && r->seconds <= 3600))
-				return false;
-			break;
-		case 'f':
-			*path = optarg;
-			break;
-		case 'j':
-			r->json = true;
-			break;
-		default:
+	switch (c) {
+	case 's':
+		m->seconds = strtod(value, &end);
+		return *end == '\0' && m->seconds > 0 && m->seconds <= SECONDS_MAX;
+	case 'n':
+		m->passes = strtoul(value, &end, 10);
+		return *end == '\0' && m->passes > 0 && m->passes <= PASSES_MAX;
+	case 'g':
+		if (m->stage_count == STAGES_MAX)
 			return false;
-		}
+		m->stages[m->stage_count++] = value;
+		return true;
+	case 'f':
+		*file = value;
+		return true;
+	case 'd':
+		m->dir = value;
+		return true;
+	case 'j':
+		m->json = true;
+		return true;
+	case 'l':
+		m->list = true;
+		return true;
+	default:
+		return false;
 	}
-	return optind == argc;
 }
 
 int
 main(int argc, char **argv)
 {
-	struct report r = {.first = true, .seconds = 0.5};
-	struct input in = {.data = NULL};
-	const char *path = NULL;
+	static const struct option options[] = {{"seconds", required_argument, NULL, 's'},
+		{"stage", required_argument, NULL, 'g'}, {"file", required_argument, NULL, 'f'},
+		{"dir", required_argument, NULL, 'd'}, {"passes", required_argument, NULL, 'n'},
+		{"json", no_argument, NULL, 'j'}, {"list", no_argument, NULL, 'l'},
+		{NULL, 0, NULL, 0}};
+	struct micro m = {.seconds = 0.5, .first = true};
+	const char *file = NULL;
+	int c;
 
-	if (!parse_args(argc, argv, &r, &path)) {
-		fprintf(stderr, "usage: micro [--seconds S] [--file F] [--json]\n");
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (!parse_option(&m, c, optarg, &file)) {
+			fputs(usage, stderr);
+			return 2;
+		}
+	}
+	if (optind != argc) {
+		fputs(usage, stderr);
 		return 2;
 	}
-	bool ready = open_input(&in, path);
-	if (ready) {
-		row(&r, "memcpy", measure(run_memcpy, &in, r.seconds), 0);
-		row(&r, "checksum64", measure(run_checksum, &in, r.seconds), 0);
-		report_chunkers(&r, &in);
-		report_sha256(&r, &in);
-		report_codec(&r, &in);
-		if (r.json)
-			printf("\n]\n");
-	}
-	codec_free(in.codec);
-	free(in.out);
-	free(in.data);
-	return ready ? 0 : 1;
+	m.json = (m.json || m.passes > 0) && !m.list;
+	micro_inputs_make(&m.inputs, file);
+	micro_copies(&m);
+	micro_cuts(&m);
+	micro_hashes(&m);
+	micro_codecs(&m);
+	micro_indexes(&m);
+	micro_trees(&m);
+	micro_packs(&m);
+	if (m.json)
+		printf("%s\n]}\n", m.first ? JSON_BEGIN : "");
+	micro_inputs_done(&m.inputs);
+	return 0;
 }
