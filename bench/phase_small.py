@@ -25,6 +25,7 @@ def digstore(bench, repetition):
         with bench.row(server, "singles", repetition) as (result, meter):
             rows.put_files(bench, server, result, meter, stage + "/files/", CONNECTIONS)
             result.receipt = rows.commit(bench, server, stage, meter)
+            result.figures["commit_s"] = meter.clients[-1].wall_s
         checks.singles(bench, server, "/v1/repos/singles/trees/main/files/")
         lone_row(bench, server, "/v1/repos/lone/stages/bench/files/", repetition)
     rows.forget(folder)

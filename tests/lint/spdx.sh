@@ -11,7 +11,7 @@ for file in $(tree_files); do
 			complain "$file" 1 "the first line is not /* $tag */"
 		;;
 	*.sh | *.py | *.sql | *.yaml | *.yml | *.ac | *.am | *.inc | *.in | *.js | *.mjs | *.css | \
-		*.html | *.conf | dev | .ci/run | bench/run | */Dockerfile)
+		*.html | *.conf | dev | .ci/run | bench/run | bench/regress | */Dockerfile)
 		head -n 3 "$file" | grep -q "$tag" || complain "$file" 1 "no '$tag' in the first lines"
 		;;
 	esac
