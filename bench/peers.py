@@ -32,7 +32,7 @@ class Peer(targets.Target):
     commands = ()
     phases = ("big", "small")
     # What of the big file's size a big phase leaves on disk, roughly.
-    disk_share = 0.9
+    disk_share = 0.8
     ready_path = "/"
     ready_status = 200
 
@@ -162,7 +162,7 @@ class Borg(Peer):
 class Casync(Peer):
     name = "casync"
     commands = ("casync",)
-    disk_share = 1.9
+    disk_share = 1.8
 
     def prepare(self):
         os.makedirs(self.repository)
