@@ -114,7 +114,7 @@ def make_build(folder, **stages):
 
 def regress(tmp_path, a, b, *more):
     return subprocess.run(
-        [sys.executable, REGRESS, a, b, "--no-macro", "--no-count", "--rounds", "2", "--work",
+        [sys.executable, REGRESS, a, b, "--no-macro", "--no-count", "--rounds", "3", "--work",
          tmp_path / "work", *more], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -133,7 +133,7 @@ def test_a_slower_build_fails_and_the_stage_is_named(tmp_path):
     assert "SLOWER: cut (stages: time, +30.0 %)" in done.stdout
     assert "SLOWER: hash" not in done.stdout
     assert "only in one of them, not compared: gone" in done.stdout
-    assert json.loads((tmp_path / "out.json").read_text())["figures"]["stages"][1]["cut"] == [2.6, 2.6]
+    assert json.loads((tmp_path / "out.json").read_text())["figures"]["stages"][1]["cut"] == [2.6] * 3
     assert regress(tmp_path, b, a).returncode == 0
     assert regress(tmp_path, a, b, "--threshold", "50").returncode == 0
 
@@ -144,6 +144,7 @@ def test_what_is_no_build_is_refused(tmp_path):
     assert done.returncode == 2
     assert "neither a build folder nor a revision" in done.stderr
     assert regress(tmp_path, build, "--output=/tmp/x").returncode == 2
+    assert regress(tmp_path, build, build, "--rounds", "2").returncode == 2
     with pytest.raises(builds.BuildFailure):
         builds.revision("--help", str(tmp_path))
 
