@@ -266,6 +266,17 @@ db_set_timeouts(struct db_tx *tx, unsigned statement_ms, unsigned lock_ms, struc
 	return note_failure(tx, rc);
 }
 
+enum rc
+db_allow_scans(struct db_tx *tx, struct err *err)
+{
+	if (tx->is_readonly) {
+		bug("scans cannot be allowed here");
+		return note_failure(
+			tx, err_set(err, RC_BUG, NULL, "the database was asked in a wrong way"));
+	}
+	return note_failure(tx, db_conn_command(tx->conn, "SET LOCAL enable_seqscan = on", err));
+}
+
 static const struct db_stmt ping_stmt = {.name = "db_ping", .sql = "SELECT 1::int4"};
 
 static enum rc

@@ -139,6 +139,9 @@ enum rc db_prepare(struct db_tx *tx, const struct db_stmt *stmt, struct err *err
 /* Run several statements of trusted text, for migrations; results are dropped. Errors of the
  * script are RC_BUG without bug(). RC_BUG too if the script ended the transaction. */
 enum rc db_exec_script(struct db_tx *tx, const char *sql, struct err *err);
+/* For the rest of this transaction (not in db_run_readonly) the server may read whole tables where
+ * it thinks that better. Otherwise it does not where there is an index: see db_conn.c. */
+enum rc db_allow_scans(struct db_tx *tx, struct err *err);
 /* For the rest of this transaction (not in db_run_readonly): the statement timeout and, with
  * DB_DEADLINE_GRACE_MS, our own deadline; the lock timeout. Milliseconds, not 0. */
 enum rc db_set_timeouts(struct db_tx *tx, unsigned statement_ms, unsigned lock_ms, struct err *err);

@@ -6,7 +6,7 @@
 
 #include "db.h"
 
-#define WHOLE_TABLE_MS_MAX (600u * 1000) /* a billion rows at 2 million a second */
+#define PACK_ENDS_MS_MAX (600u * 1000) /* many packs of many tiny chunks, read from a slow disk */
 
 int
 chunk_row_cmp(const void *a, const void *b)
@@ -67,11 +67,19 @@ db_chunk_upsert(
 	return rc;
 }
 
-/* ord is 1-based: unnest WITH ORDINALITY tells which element a row answers. */
+/* Look-ups by a list of hashes. ord is 1-based: unnest WITH ORDINALITY tells which element a row
+ * answers. LATERAL with LIMIT leaves the planner one way only, the primary key once for each hash.
+ * A plain join is planned from what the statistics say when the statement is prepared, and kept: on
+ * a young or skewed table that was all rows of the repository, compared with each hash, for every
+ * batch until the next ANALYZE. */
+#define EACH_HASH(columns)                                                                         \
+	" FROM unnest($2::bytea[]) WITH ORDINALITY AS u (hash, ord) CROSS JOIN LATERAL"            \
+	" (SELECT " columns ", state FROM chunk WHERE repo_id = $1 AND hash = u.hash LIMIT 1) AS " \
+	"c WHERE c.state = 0"
+
 static const struct db_stmt stmt_known = {
 	.name = "chunk_known",
-	.sql = "SELECT u.ord FROM unnest($2::bytea[]) WITH ORDINALITY AS u (hash, ord)"
-	       " JOIN chunk c ON c.repo_id = $1 AND c.hash = u.hash WHERE c.state = 0",
+	.sql = "SELECT u.ord, c.pack_id, c.frame_offset" EACH_HASH("pack_id, frame_offset"),
 	.params = 2,
 };
 
@@ -79,7 +87,7 @@ struct known_query {
 	uint64_t repo_id;
 	const struct sha256 *const *hashes;
 	size_t count;
-	bool *found;
+	struct chunk_place *places;
 };
 
 static enum rc
@@ -89,7 +97,7 @@ run_known(struct db_tx *tx, void *arg, struct err *err)
 	struct db_result *r = NULL;
 	struct db_params p;
 
-	memset(q->found, 0, q->count * sizeof *q->found);
+	memset(q->places, 0, q->count * sizeof *q->places);
 	db_params_init(&p);
 	db_add_i64(&p, (int64_t)q->repo_id);
 	db_array_begin(&p, DB_BYTEA);
@@ -99,8 +107,10 @@ run_known(struct db_tx *tx, void *arg, struct err *err)
 	enum rc rc = db_exec(tx, &stmt_known, &p, &r, err);
 	for (size_t i = 0; rc == RC_OK && i < db_rows(r); i++) {
 		int64_t ord = db_get_i64(r, i, 0);
-		if (ord >= 1 && (size_t)ord <= q->count)
-			q->found[ord - 1] = true;
+		if (ord < 1 || (size_t)ord > q->count)
+			continue;
+		q->places[ord - 1] = (struct chunk_place){
+			(uint64_t)db_get_i64(r, i, 1), (uint64_t)db_get_i64(r, i, 2)};
 	}
 	db_result_free(r);
 	db_params_done(&p);
@@ -109,18 +119,17 @@ run_known(struct db_tx *tx, void *arg, struct err *err)
 
 enum rc
 db_chunk_known(struct db *db, uint64_t repo_id, const struct sha256 *const *hashes, size_t count,
-	bool *found, struct err *err)
+	struct chunk_place *places, struct err *err)
 {
-	struct known_query q = {repo_id, hashes, count, found};
+	struct known_query q = {repo_id, hashes, count, places};
 
 	return db_run_readonly(db, run_known, &q, err);
 }
 
 static const struct db_stmt stmt_locate = {
 	.name = "chunk_locate",
-	.sql = "SELECT u.ord, c.pack_id, c.frame_offset, c.frame_bytes, c.raw_offset, c.length"
-	       " FROM unnest($2::bytea[]) WITH ORDINALITY AS u (hash, ord)"
-	       " JOIN chunk c ON c.repo_id = $1 AND c.hash = u.hash WHERE c.state = 0",
+	.sql = "SELECT u.ord, c.pack_id, c.frame_offset, c.frame_bytes, c.raw_offset, "
+	       "c.length" EACH_HASH("pack_id, frame_offset, frame_bytes, raw_offset, length"),
 	.params = 2,
 };
 
@@ -174,7 +183,8 @@ db_chunk_locate(struct db *db, uint64_t repo_id, const struct sha256 *hashes, si
 
 static const struct db_stmt stmt_mark_bad = {
 	.name = "chunk_mark_bad",
-	.sql = "UPDATE chunk SET state = 1 WHERE repo_id = $1 AND pack_id = $2"
+	/* + 0: by place, and never through all rows of the repository */
+	.sql = "UPDATE chunk SET state = 1 WHERE repo_id + 0 = $1 AND pack_id = $2"
 	       " AND frame_offset = $3",
 	.params = 3,
 	.types = (const uint32_t[]){DB_INT8, DB_INT8, DB_INT8},
@@ -203,60 +213,99 @@ db_chunk_mark_bad(struct db *db, const struct chunk_row *row, struct err *err)
 	return db_run(db, run_mark_bad, &copy, err);
 }
 
-static const struct db_stmt stmt_keys = {
-	.name = "chunk_keys",
-	.sql = "SELECT repo_id, hash FROM chunk WHERE (repo_id, hash) > ($1, $2)"
-	       " ORDER BY repo_id, hash LIMIT $3",
+static const struct db_stmt stmt_in_pack = {
+	.name = "chunk_in_pack",
+	.sql = "SELECT repo_id, hash, frame_offset FROM chunk WHERE pack_id = $1"
+	       " AND frame_offset >= $2 AND state = 0"
+	       " ORDER BY frame_offset FETCH FIRST $3 ROWS WITH TIES",
 	.params = 3,
-	.types = (const uint32_t[]){DB_INT8, DB_BYTEA, DB_INT8},
+	.types = (const uint32_t[]){DB_INT8, DB_INT8, DB_INT8},
 };
 
-struct keys_query {
-	const struct chunk_key *after;
+struct in_pack_query {
+	uint64_t pack_id, from;
 	size_t limit;
-	struct chunk_key *out;
-	size_t *count;
+	struct chunk_in_pack *rows;
+	size_t count;
 };
 
 static enum rc
-run_keys(struct db_tx *tx, void *arg, struct err *err)
+run_in_pack(struct db_tx *tx, void *arg, struct err *err)
 {
-	struct keys_query *q = arg;
+	struct in_pack_query *q = arg;
 	struct db_result *r = NULL;
 	struct db_params p;
 
-	*q->count = 0;
 	db_params_init(&p);
-	db_add_i64(&p, (int64_t)q->after->repo_id);
-	db_add_bytea(&p, q->after->hash.b, sizeof q->after->hash.b);
+	db_add_i64(&p, (int64_t)q->pack_id);
+	db_add_i64(&p, (int64_t)q->from);
 	db_add_i64(&p, (int64_t)q->limit);
-	enum rc rc = db_exec(tx, &stmt_keys, &p, &r, err);
-	for (size_t i = 0; rc == RC_OK && i < db_rows(r); i++) {
-		q->out[i].repo_id = (uint64_t)db_get_i64(r, i, 0);
-		db_get_bytea_into(r, i, 1, q->out[i].hash.b, sizeof q->out[i].hash.b);
-		++*q->count;
+	enum rc rc = db_exec(tx, &stmt_in_pack, &p, &r, err);
+	db_params_done(&p);
+	if (rc != RC_OK)
+		return rc;
+	q->count = db_rows(r);
+	q->rows = malloc((q->count + 1) * sizeof *q->rows);
+	if (q->rows == NULL)
+		rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	for (size_t i = 0; rc == RC_OK && i < q->count; i++) {
+		q->rows[i].repo_id = (uint64_t)db_get_i64(r, i, 0);
+		db_get_bytea_into(r, i, 1, q->rows[i].hash.b, sizeof q->rows[i].hash.b);
+		q->rows[i].frame_offset = (uint64_t)db_get_i64(r, i, 2);
 	}
 	db_result_free(r);
-	db_params_done(&p);
 	return rc;
 }
 
 enum rc
-db_chunk_keys(struct db *db, const struct chunk_key *after, size_t limit, struct chunk_key *out,
-	size_t *count, struct err *err)
+db_chunk_in_pack(struct db *db, uint64_t pack_id, uint64_t from, size_t limit,
+	struct chunk_in_pack **out, size_t *count, struct err *err)
 {
-	struct keys_query q = {after, limit, out, count};
+	struct in_pack_query q = {.pack_id = pack_id, .from = from, .limit = limit};
 
-	return db_run_readonly(db, run_keys, &q, err);
+	*out = NULL;
+	*count = 0;
+	enum rc rc = db_run_readonly(db, run_in_pack, &q, err);
+	if (rc != RC_OK)
+		return rc;
+	*out = q.rows;
+	*count = q.count;
+	return RC_OK;
+}
+
+static const struct db_stmt stmt_any = {
+	.name = "chunk_any",
+	.sql = "SELECT EXISTS (SELECT 1 FROM chunk)",
+	.params = 0,
+};
+
+static enum rc
+run_any(struct db_tx *tx, void *arg, struct err *err)
+{
+	bool *any = arg;
+	struct db_result *r = NULL;
+
+	enum rc rc = db_exec(tx, &stmt_any, NULL, &r, err);
+	if (rc == RC_OK)
+		*any = db_rows(r) == 1 && db_get_bool(r, 0, 0);
+	db_result_free(r);
+	return rc;
+}
+
+enum rc
+db_chunk_any(struct db *db, bool *any, struct err *err)
+{
+	return db_run_readonly(db, run_any, any, err);
 }
 
 static const struct db_stmt stmt_pack_ends = {
 	.name = "chunk_pack_ends",
-	/* least: a damaged row must not overflow */
-	.sql = "SELECT u.ord, max(least(c.frame_offset, 1::bigint << 40)"
-	       " + least(c.frame_bytes, 1::bigint << 40))"
-	       " FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, ord)"
-	       " JOIN chunk c ON c.pack_id = u.id GROUP BY u.ord",
+	/* least: a damaged row must not overflow. An aggregate is not merged with what is outside
+	 * of it, so this too is asked by the index, pack for pack. */
+	.sql = "SELECT u.ord, e.pack_end FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, ord)"
+	       " CROSS JOIN LATERAL (SELECT max(least(frame_offset, 1::bigint << 40)"
+	       " + least(frame_bytes, 1::bigint << 40)) AS pack_end FROM chunk"
+	       " WHERE pack_id = u.id) AS e WHERE e.pack_end IS NOT NULL",
 	.params = 1,
 };
 
@@ -274,7 +323,7 @@ run_pack_ends(struct db_tx *tx, void *arg, struct err *err)
 	struct db_params p;
 
 	memset(q->ends, 0, q->count * sizeof *q->ends);
-	enum rc rc = db_set_timeouts(tx, WHOLE_TABLE_MS_MAX, DB_LOCK_TIMEOUT_MS, err);
+	enum rc rc = db_set_timeouts(tx, PACK_ENDS_MS_MAX, DB_LOCK_TIMEOUT_MS, err);
 	if (rc != RC_OK)
 		return rc;
 	db_params_init(&p);
@@ -301,31 +350,4 @@ db_chunk_pack_ends(
 	struct ends_query q = {pack_ids, count, ends};
 
 	return db_run(db, run_pack_ends, &q, err);
-}
-
-/* reltuples is -1 before the first analyze; the size of the relation stands in for it. */
-static const struct db_stmt stmt_estimate = {
-	.name = "chunk_estimate",
-	.sql = "SELECT greatest(reltuples, pg_relation_size(oid) / 120)::bigint FROM pg_class"
-	       " WHERE oid = 'chunk'::regclass",
-	.params = 0,
-};
-
-static enum rc
-run_estimate(struct db_tx *tx, void *arg, struct err *err)
-{
-	uint64_t *count = arg;
-	struct db_result *r = NULL;
-
-	enum rc rc = db_exec(tx, &stmt_estimate, NULL, &r, err);
-	if (rc == RC_OK)
-		*count = db_rows(r) == 1 ? (uint64_t)db_get_i64(r, 0, 0) : 0;
-	db_result_free(r);
-	return rc;
-}
-
-enum rc
-db_chunk_estimate(struct db *db, uint64_t *count, struct err *err)
-{
-	return db_run_readonly(db, run_estimate, count, err);
 }

@@ -34,9 +34,26 @@ int chunk_row_cmp(const void *a, const void *b);
 enum rc db_chunk_upsert(
 	struct db_tx *tx, const struct chunk_row *const *rows, size_t count, struct err *err);
 
-/* found[i] = a live row of hashes[i] exists. Runs on its own. */
+struct chunk_place {
+	uint64_t pack_id; /* 0: none */
+	uint64_t frame_offset;
+};
+/* places[i] = where the live row of hashes[i] says that it is, pack_id 0 if there is none. Runs on
+ * its own, and costs an index look-up a hash whatever the statistics say. */
 enum rc db_chunk_known(struct db *db, uint64_t repo_id, const struct sha256 *const *hashes,
-	size_t count, bool *found, struct err *err);
+	size_t count, struct chunk_place *places, struct err *err);
+
+struct chunk_in_pack {
+	uint64_t repo_id;
+	struct sha256 hash;
+	uint64_t frame_offset;
+};
+/* Live rows of chunks in a pack, in the order of its frames from frame_offset `from` on: limit of
+ * them, and then the rest of the last one's frame. *out is malloc'ed, the caller's. All of them
+ * were live at one moment after the call began. A tenth of the price of looking the same chunks up
+ * by their hashes. */
+enum rc db_chunk_in_pack(struct db *db, uint64_t pack_id, uint64_t from, size_t limit,
+	struct chunk_in_pack **out, size_t *count, struct err *err);
 
 /* Fill rows[i] for hashes[i]; rows[i].length is 0 where there is no live row (found counts the
  * others). Equal hashes may be repeated. */
@@ -44,22 +61,14 @@ enum rc db_chunk_locate(struct db *db, uint64_t repo_id, const struct sha256 *ha
 	struct chunk_row *rows, size_t *found, struct err *err);
 
 /* The chunk at that place did not verify: every chunk of its frame is marked, because a frame is
- * read and expanded as one. A row that has moved since is left alone. Reads the whole table; such a
- * thing is rare. */
+ * read and expanded as one. A row that has moved since is left alone. */
 enum rc db_chunk_mark_bad(struct db *db, const struct chunk_row *row, struct err *err);
 
-/* Up to limit (repo_id, hash) after the given one, in order, into out; *count says how many. */
-struct chunk_key {
-	uint64_t repo_id;
-	struct sha256 hash;
-};
-enum rc db_chunk_keys(struct db *db, const struct chunk_key *after, size_t limit,
-	struct chunk_key *out, size_t *count, struct err *err);
 /* ends[i] = where the last frame ends that a chunk row (live or bad) names in pack_ids[i]; 0 if no
- * row names the pack. Reads the whole table, as there is no index by pack: once for all packs. */
+ * row names the pack. Reads the rows of those packs. */
 enum rc db_chunk_pack_ends(
 	struct db *db, const uint64_t *pack_ids, size_t count, uint64_t *ends, struct err *err);
-/* Estimated number of chunk rows (planner's statistics), for sizing. */
-enum rc db_chunk_estimate(struct db *db, uint64_t *count, struct err *err);
+/* Is there any row at all? */
+enum rc db_chunk_any(struct db *db, bool *any, struct err *err);
 
 #endif

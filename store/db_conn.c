@@ -357,7 +357,11 @@ db_conn_script(struct db_conn *c, const char *sql, struct err *err)
 	return rc;
 }
 
-/* SET after connecting, not the startup packet's options: poolers refuse those. */
+/* SET after connecting, not the startup packet's options: poolers refuse those.
+ *
+ * Without sequential scans where there is an index: plans are kept with the connection, and one
+ * that was made while a table was empty would still read all of it when it has a million rows. What
+ * does read whole tables says so in its transaction. */
 static enum rc
 set_up_session(struct db_conn *c, unsigned statement_timeout_ms, struct err *err)
 {
@@ -365,7 +369,8 @@ set_up_session(struct db_conn *c, unsigned statement_timeout_ms, struct err *err
 
 	snprintf(sql, sizeof sql,
 		"SET statement_timeout = %u; SET lock_timeout = %u; "
-		"SET idle_in_transaction_session_timeout = %u; SET client_min_messages = warning",
+		"SET idle_in_transaction_session_timeout = %u; SET client_min_messages = warning; "
+		"SET enable_seqscan = off",
 		statement_timeout_ms, DB_LOCK_TIMEOUT_MS, DB_IDLE_IN_TX_MS);
 	return db_conn_script(c, sql, err);
 }

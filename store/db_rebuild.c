@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "db.h"
+#include "db_filter.h"
 
 #define BATCH_MS_MAX  (300u * 1000)       /* a few thousand rows */
 #define FINISH_MS_MAX (12u * 3600 * 1000) /* joins and writes of the whole tables */
@@ -25,6 +26,8 @@ db_rebuild_begin(struct db_tx *tx, struct err *err)
 {
 	enum rc rc = db_set_timeouts(tx, BATCH_MS_MAX, LOCK_MS_MAX, err);
 
+	if (rc == RC_OK)
+		rc = db_allow_scans(tx, err);
 	return rc == RC_OK ? db_exec_script(tx, TEMPORARY_TABLES, err) : rc;
 }
 
@@ -233,6 +236,8 @@ db_rebuild_finish(struct db_tx *tx, struct db_rebuild_counts *out, struct err *e
 			*affected[i] = db_affected(r);
 		db_result_free(r);
 	}
+	if (rc == RC_OK)
+		rc = db_filter_change(tx, err);
 	if (rc == RC_OK)
 		rc = read_sums(tx, &counts, err);
 	if (rc == RC_OK)

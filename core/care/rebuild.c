@@ -84,12 +84,10 @@ by_number(const void *a, const void *b)
 static enum rc
 refuse_if_packs_are_elsewhere(struct rebuild *r, struct err *err)
 {
-	const struct chunk_key first = {.repo_id = 0};
-	struct chunk_key found;
-	size_t count = 0;
+	bool any = false;
 
-	enum rc rc = db_chunk_keys(r->db, &first, 1, &found, &count, err);
-	if (rc == RC_OK && count > 0)
+	enum rc rc = db_chunk_any(r->db, &any, err);
+	if (rc == RC_OK && any)
 		rc = err_set(err, RC_CONFLICT, "packs-missing",
 			"the pack directory is empty, but the database knows chunks: is this the "
 			"data directory that belongs to the database? If all packs are lost "

@@ -11,8 +11,8 @@
  * A pack whose row is open when nobody writes belonged to such a process. Its file may end in a
  * torn frame and in space that was allocated and never written; both are cut off, except for bytes
  * that a chunk row refers to: those are never cut, whatever they look like. Cost: one query and the
- * names in the pack directory if there is nothing to do; each open pack is read once; if one of
- * them is not clean, table chunk is read once for all of them. Threads: call it alone: after the
+ * names in the pack directory if there is nothing to do; each open pack is read once, and
+ * the chunk rows of those that are not clean. Threads: call it alone: after the
  * data directory was locked, before ingest_open. Blocks. */
 
 struct db;

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "db_filter.h"
 #include "ingest_internal.h"
 
-#define FILTER_BITS      12
-#define FILTER_KEYS_MIN  ((uint64_t)1 << 20)
-#define FILTER_PAGE_KEYS 20000
+#define FILTER_BITS     12
+#define FILTER_KEYS_MIN ((uint64_t)1 << 20)
 
 static void
 nap_ms(struct ingest *in, int ms)
@@ -21,42 +21,30 @@ nap_ms(struct ingest *in, int ms)
 	}
 }
 
-/* All keys once, in order. false: stopped. */
 static bool
-fill(struct ingest *in, struct chunk_key *page)
+take(void *arg, const struct chunk_key *keys, size_t count)
 {
-	struct chunk_key after = {.repo_id = 0};
-	size_t count;
+	struct ingest *in = arg;
 
-	do {
-		struct err err = ERR_INIT;
-		if (atomic_load(&in->stopping))
-			return false;
-		if (db_chunk_keys(in->options.db, &after, FILTER_PAGE_KEYS, page, &count, &err) !=
-			RC_OK) {
-			nap_ms(in, 1000); /* the database is away: go on where we were */
-			count = FILTER_PAGE_KEYS;
-			continue;
-		}
-		for (size_t i = 0; i < count; i++)
-			bloom_add(in->filter_filling, &page[i].hash, (uint32_t)page[i].repo_id);
-		if (count > 0)
-			after = page[count - 1];
-	} while (count == FILTER_PAGE_KEYS);
-	return true;
+	for (size_t i = 0; i < count; i++)
+		bloom_add(in->filter_filling, &keys[i].hash, (uint32_t)keys[i].repo_id);
+	return !atomic_load(&in->stopping);
 }
 
 void *
 filter_main(void *arg)
 {
 	struct ingest *in = arg;
-	struct chunk_key *page = malloc(FILTER_PAGE_KEYS * sizeof *page);
 
-	if (page != NULL && fill(in, page)) {
-		atomic_store_explicit(&in->filter, in->filter_filling, memory_order_release);
-		atomic_store(&in->filter_ready, true);
+	while (!atomic_load(&in->stopping)) {
+		struct err err = ERR_INIT;
+		if (db_filter_keys(in->options.db, take, in, &err) == RC_OK) {
+			atomic_store(&in->filter, in->filter_filling);
+			atomic_store(&in->filter_ready, true);
+			break;
+		}
+		nap_ms(in, 1000); /* the database is away */
 	}
-	free(page);
 	return NULL;
 }
 
@@ -66,7 +54,7 @@ filter_open(struct ingest *in, struct err *err)
 	uint64_t rows = 0;
 	uint64_t most = in->options.filter_bytes_max * 8 / FILTER_BITS;
 
-	enum rc rc = db_chunk_estimate(in->options.db, &rows, err);
+	enum rc rc = db_filter_estimate(in->options.db, &rows, err);
 	if (rc != RC_OK)
 		return rc;
 	uint64_t keys = rows * 2 < FILTER_KEYS_MIN ? FILTER_KEYS_MIN : rows * 2;

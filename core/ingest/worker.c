@@ -44,20 +44,20 @@ ask_database(struct worker *w, const struct ingest_space *space, struct block_ch
 	size_t count, struct err *err)
 {
 	const struct sha256 **hashes = malloc(count * sizeof *hashes);
-	bool *found = malloc(count * sizeof *found);
+	struct chunk_place *places = malloc(count * sizeof *places);
 	uint64_t epoch = known_epoch(w->in->known);
 	enum rc rc;
 
-	if (hashes == NULL || found == NULL) {
+	if (hashes == NULL || places == NULL) {
 		rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
 		goto out;
 	}
 	for (size_t i = 0; i < count; i++)
 		hashes[i] = &ask[i]->hash;
-	rc = db_chunk_known(w->in->options.db, space->repo_id, hashes, count, found, err);
+	rc = db_chunk_known(w->in->options.db, space->repo_id, hashes, count, places, err);
 	atomic_fetch_add_explicit(&w->in->sql_lookups, count, memory_order_relaxed);
 	for (size_t i = 0; rc == RC_OK && i < count; i++) {
-		if (!found[i])
+		if (places[i].pack_id == 0)
 			continue;
 		ask[i]->fate = FATE_DURABLE;
 		known_learn(w->in->known, space->repo_id, &ask[i]->hash, epoch);
@@ -65,7 +65,7 @@ ask_database(struct worker *w, const struct ingest_space *space, struct block_ch
 	}
 out:
 	free(hashes);
-	free(found);
+	free(places);
 	return rc;
 }
 

@@ -1026,6 +1026,7 @@ test_rebuild_from_nothing(void **state)
 	commit_rows();
 	int64_t chunks = chunks_dump();
 	int64_t bytes = number(&stmt_length_sum);
+	fixture_sql(fx.db, "UPDATE chunk_writer SET id = '00112233-4455-6677-8899-aabbccddeeff'");
 	fixture_sql(fx.db, "TRUNCATE chunk; DELETE FROM pack;"
 			   "ALTER TABLE pack ALTER COLUMN id RESTART WITH 1");
 	struct rebuild_report r = rebuild();
@@ -1044,6 +1045,10 @@ test_rebuild_from_nothing(void **state)
 		fixture_number(fx.db, "SELECT (extract(epoch FROM created_at) * 1000000)::bigint"
 				      " FROM pack ORDER BY id DESC LIMIT 1"),
 		header.created_us);
+	/* a filter that was saved before has not heard of these rows */
+	assert_int_equal(fixture_number(fx.db, "SELECT count(*) FROM chunk_writer WHERE id <>"
+					       " '00112233-4455-6677-8899-aabbccddeeff'"),
+		1);
 	/* and ids go on behind what is on disk */
 	assert_int_equal(new_id(REPO_A), last + 1);
 }
