@@ -8,32 +8,38 @@
 
 #include "buf.h"
 
-#define SHARDS  64
-#define WAYS    4
-#define BUCKETS 1024 /* of claims, a shard; chains stay short up to some 100,000 claims in all */
+#define SHARDS   64
+#define WAYS     16   /* a set: wide, or chance fills some sets while others stay empty */
+#define TAG_BYTE 31   /* the places are made of the first eight bytes */
+#define SETS_MIN 4    /* a shard: some 4,000 entries */
+#define BUCKETS  1024 /* of claims, a shard; chains stay short up to some 100,000 claims in all */
 
 struct claim {
 	struct claim *next;
 	uint64_t repo_id;
 	uint64_t ticket;
+	uint64_t epoch; /* when it was claimed */
 	struct sha256 hash;
 };
 
-/* repo_id 0 is an empty slot: identities start at 1. */
-struct slot {
-	uint64_t repo_id;
-	struct sha256 hash;
+/* Durable chunks whose hashes meet here. The tags, a byte of each hash, say which entries are worth
+ * a look: a question touches the first line of the set, and mostly one or no other. */
+struct set {
+	uint8_t tags[WAYS];
+	uint16_t used;        /* bits, one a way: asked for since the hand was here */
+	uint8_t hand;         /* the next victim, if it was not used */
+	uint64_t repos[WAYS]; /* 0 is an empty way: identities start at 1 */
+	struct sha256 hashes[WAYS];
 };
 
 struct shard {
 	pthread_mutex_t mtx;
 	struct claim *buckets[BUCKETS];
-	struct slot *slots; /* set_count sets of WAYS */
-	uint8_t *hands;     /* a set's next victim */
+	struct set *sets;
 };
 
 struct known {
-	size_t set_count; /* a shard's, power of two */
+	size_t set_count; /* a shard's */
 	atomic_size_t pending;
 	_Atomic uint64_t epoch;
 	struct shard shards[SHARDS];
@@ -43,18 +49,17 @@ enum rc
 known_open(size_t cache_bytes, struct known **out, struct err *err)
 {
 	struct known *k = calloc(1, sizeof *k);
-	size_t want = cache_bytes / (SHARDS * WAYS * sizeof(struct slot));
 
 	if (k == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	for (k->set_count = 16; k->set_count * 2 <= want;)
-		k->set_count *= 2;
+	k->set_count = cache_bytes / (SHARDS * sizeof(struct set));
+	if (k->set_count < SETS_MIN)
+		k->set_count = SETS_MIN;
 	for (int i = 0; i < SHARDS; i++) {
 		struct shard *s = &k->shards[i];
 		pthread_mutex_init(&s->mtx, NULL);
-		s->slots = calloc(k->set_count * WAYS, sizeof *s->slots);
-		s->hands = calloc(k->set_count, 1);
-		if (s->slots == NULL || s->hands == NULL) {
+		s->sets = calloc(k->set_count, sizeof *s->sets);
+		if (s->sets == NULL) {
 			known_free(k);
 			return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 		}
@@ -77,8 +82,7 @@ known_free(struct known *k)
 				free(c);
 			}
 		}
-		free(s->slots);
-		free(s->hands);
+		free(s->sets);
 	}
 	free(k);
 }
@@ -107,28 +111,47 @@ find_claim(struct shard *s, uint64_t h, uint64_t repo_id, const struct sha256 *h
 	return at;
 }
 
-static struct slot *
-find_slot(struct known *k, struct shard *s, uint64_t h, uint64_t repo_id, const struct sha256 *hash)
+static struct set *
+set_of(struct known *k, struct shard *s, uint64_t h)
 {
-	struct slot *set = s->slots + (h >> 16 & (k->set_count - 1)) * WAYS;
+	return &s->sets[(h >> 32) * k->set_count >> 32];
+}
+
+/* The way, or -1. */
+static int
+find_way(const struct set *set, uint64_t repo_id, const struct sha256 *hash)
+{
+	uint8_t tag = hash->b[TAG_BYTE];
 
 	for (int i = 0; i < WAYS; i++)
-		if (set[i].repo_id == repo_id && sha256_equal(&set[i].hash, hash))
-			return &set[i];
-	return NULL;
+		if (set->tags[i] == tag && set->repos[i] == repo_id &&
+			sha256_equal(&set->hashes[i], hash))
+			return i;
+	return -1;
+}
+
+/* The second chance: what was asked for since the hand was here stays one round more. */
+static int
+victim(struct set *set)
+{
+	while (set->used & 1u << set->hand) {
+		set->used &= (uint16_t) ~(1u << set->hand);
+		set->hand = (uint8_t)((set->hand + 1) % WAYS);
+	}
+	int way = set->hand;
+	set->hand = (uint8_t)((set->hand + 1) % WAYS);
+	return way;
 }
 
 static void
-add_slot(struct known *k, struct shard *s, uint64_t h, uint64_t repo_id, const struct sha256 *hash)
+add_durable(struct set *set, uint64_t repo_id, const struct sha256 *hash)
 {
-	size_t set = h >> 16 & (k->set_count - 1);
-
-	if (find_slot(k, s, h, repo_id, hash) != NULL)
+	if (find_way(set, repo_id, hash) >= 0)
 		return;
-	struct slot *slot = &s->slots[set * WAYS + s->hands[set]];
-	s->hands[set] = (uint8_t)((s->hands[set] + 1) % WAYS);
-	slot->repo_id = repo_id;
-	slot->hash = *hash;
+	int way = victim(set);
+	set->tags[way] = hash->b[TAG_BYTE];
+	set->repos[way] = repo_id;
+	set->hashes[way] = *hash;
 }
 
 static enum known_answer
@@ -141,7 +164,12 @@ look(struct known *k, struct shard *s, uint64_t h, uint64_t repo_id, const struc
 		*ticket = c->ticket;
 		return KNOWN_PENDING;
 	}
-	return find_slot(k, s, h, repo_id, hash) != NULL ? KNOWN_DURABLE : KNOWN_NO;
+	struct set *set = set_of(k, s, h);
+	int way = find_way(set, repo_id, hash);
+	if (way < 0)
+		return KNOWN_NO;
+	set->used |= (uint16_t)(1u << way);
+	return KNOWN_DURABLE;
 }
 
 enum known_answer
@@ -169,7 +197,8 @@ known_claim(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64
 		struct claim *c = malloc(sizeof *c);
 		if (c != NULL) {
 			struct claim **bucket = &s->buckets[h / SHARDS % BUCKETS];
-			*c = (struct claim){*bucket, repo_id, my_ticket, *hash};
+			*c = (struct claim){
+				*bucket, repo_id, my_ticket, atomic_load(&k->epoch), *hash};
 			*bucket = c;
 			atomic_fetch_add_explicit(&k->pending, 1, memory_order_relaxed);
 			answer = KNOWN_CLAIMED;
@@ -195,8 +224,9 @@ known_settle(
 	} else {
 		c = NULL;
 	}
-	if (durable)
-		add_slot(k, s, h, repo_id, hash);
+	/* what was forgotten since the claim may have been this very chunk, already found bad */
+	if (c != NULL && durable && c->epoch == atomic_load(&k->epoch))
+		add_durable(set_of(k, s, h), repo_id, hash);
 	pthread_mutex_unlock(&s->mtx);
 	free(c);
 }
@@ -215,7 +245,7 @@ known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64
 
 	pthread_mutex_lock(&s->mtx);
 	if (atomic_load(&k->epoch) == epoch)
-		add_slot(k, s, h, repo_id, hash);
+		add_durable(set_of(k, s, h), repo_id, hash);
 	pthread_mutex_unlock(&s->mtx);
 }
 
@@ -226,7 +256,7 @@ known_forget_all(struct known *k)
 	for (int i = 0; i < SHARDS; i++) {
 		struct shard *s = &k->shards[i];
 		pthread_mutex_lock(&s->mtx);
-		memset(s->slots, 0, k->set_count * WAYS * sizeof *s->slots);
+		memset(s->sets, 0, k->set_count * sizeof *s->sets);
 		pthread_mutex_unlock(&s->mtx);
 	}
 }

@@ -14,6 +14,7 @@
  * and whose row is not committed yet (all of them, as many as there are), and chunks whose row is
  * committed (a cache of fixed size). "No" means only that the database must be asked.
  * Every entry compares the whole hash: a false yes would lose data.
+ * Memory: 42 bytes a durable entry, all of it used; what was not asked for lately leaves first.
  * Threads: any; sharded locks, held for memory accesses only. */
 
 enum known_answer {
@@ -36,7 +37,8 @@ enum known_answer known_peek(
  * KNOWN_NO if there is no memory for the claim). */
 enum known_answer known_claim(struct known *k, uint64_t repo_id, const struct sha256 *hash,
 	uint64_t my_ticket, uint64_t *ticket);
-/* End the claim of ticket, if it is still there: durable says whether the row is committed now. */
+/* End the claim of ticket, if it is still there: durable says whether the row is committed now. It
+ * is not remembered as durable if something was forgotten since it was claimed. */
 void known_settle(
 	struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t ticket, int durable);
 /* Another number whenever something was forgotten. */

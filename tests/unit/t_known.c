@@ -279,6 +279,72 @@ the_cache_is_bounded(void **state)
 	known_free(k);
 }
 
+/* A quarter of what fits: chance overfills no set, so that nothing is asked for again. */
+static void
+nothing_leaves_a_cache_with_room(void **state)
+{
+	const uint64_t count = 6000;
+	struct known *k = make((size_t)1 << 20); /* some 24,000 entries */
+	uint64_t ticket;
+	(void)state;
+
+	for (uint64_t i = 0; i < count; i++) {
+		struct sha256 h = hash_of(i);
+		learn(k, 1, &h);
+	}
+	for (uint64_t i = 0; i < count; i++) {
+		struct sha256 h = hash_of(i);
+		assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_DURABLE);
+	}
+	known_free(k);
+}
+
+static void
+what_is_asked_for_stays(void **state)
+{
+	const uint64_t hot = 1000, count = 100000;
+	struct known *k = make((size_t)256 << 10); /* some 6,000 entries */
+	uint64_t ticket, kept = 0;
+	(void)state;
+
+	for (uint64_t i = 0; i < hot; i++) {
+		struct sha256 h = hash_of(i);
+		learn(k, 1, &h);
+	}
+	for (uint64_t i = hot; i < count; i++) {
+		struct sha256 h = hash_of(i);
+		learn(k, 1, &h);
+		h = hash_of(i % hot);
+		(void)peek(k, 1, &h, &ticket);
+	}
+	for (uint64_t i = 0; i < hot; i++) {
+		struct sha256 h = hash_of(i);
+		kept += peek(k, 1, &h, &ticket) == KNOWN_DURABLE;
+	}
+	assert_true(kept > hot * 9 / 10);
+	known_free(k);
+}
+
+/* The row was committed, read, found bad and forgotten before its writer was told. */
+static void
+a_claim_from_before_is_not_remembered(void **state)
+{
+	struct known *k = make(0);
+	struct sha256 h = hash_of(1), other = hash_of(2);
+	uint64_t ticket;
+	(void)state;
+
+	assert_int_equal(claim(k, 1, &h, 5, &ticket), KNOWN_CLAIMED);
+	known_forget_all(k);
+	assert_int_equal(claim(k, 1, &other, 5, &ticket), KNOWN_CLAIMED);
+	known_settle(k, 1, &h, 5, 1);
+	known_settle(k, 1, &other, 5, 1);
+	assert_int_equal(peek(k, 1, &h, &ticket), KNOWN_NO);
+	assert_int_equal(peek(k, 1, &other, &ticket), KNOWN_DURABLE);
+	assert_int_equal(known_pending(k), 0);
+	known_free(k);
+}
+
 /* ---- against a model ---- */
 
 #define MODEL_HASHES 200
@@ -481,6 +547,9 @@ main(void)
 		cmocka_unit_test(the_whole_hash_counts),
 		cmocka_unit_test(claims_are_never_forgotten),
 		cmocka_unit_test(the_cache_is_bounded),
+		cmocka_unit_test(nothing_leaves_a_cache_with_room),
+		cmocka_unit_test(what_is_asked_for_stays),
+		cmocka_unit_test(a_claim_from_before_is_not_remembered),
 		cmocka_unit_test(any_order_agrees_with_the_model),
 		cmocka_unit_test(of_many_claims_one_wins),
 	};
