@@ -10,7 +10,7 @@
 /* Two lanes share a 64-bit word: four atomic operations instead of eight. */
 #define BLOCK_WORDS 4
 #define BLOCK_BITS  256
-#define BLOCK_BYTES 32
+#define BLOCK_BYTES BLOOM_BLOCK_BYTES
 
 struct bloom {
 	/* immutable after open */
@@ -53,17 +53,13 @@ place_of(const struct bloom *b, const struct sha256 *key, uint32_t salt)
 }
 
 enum rc
-bloom_open(uint64_t expected_keys, unsigned bits_per_key, struct bloom **out, struct err *err)
+bloom_open_blocks(
+	uint64_t blocks, uint64_t expected, uint64_t count, struct bloom **out, struct err *err)
 {
 	*out = NULL;
-	if (expected_keys == 0 || bits_per_key < BLOOM_BITS_MIN || bits_per_key > BLOOM_BITS_MAX ||
-		expected_keys > UINT64_MAX / BLOOM_BITS_MAX - BLOCK_BITS)
-		return err_set(err, RC_INVALID, NULL, "no Bloom filter for %llu keys of %u bits",
-			(unsigned long long)expected_keys, bits_per_key);
-	uint64_t blocks = (expected_keys * bits_per_key + BLOCK_BITS - 1) / BLOCK_BITS;
-	if (blocks > UINT32_MAX)
-		return err_set(err, RC_INVALID, NULL, "a Bloom filter for %llu keys is too big",
-			(unsigned long long)expected_keys);
+	if (blocks == 0 || blocks > UINT32_MAX)
+		return err_set(err, RC_INVALID, NULL, "no Bloom filter of %llu blocks",
+			(unsigned long long)blocks);
 	struct bloom *b = malloc(sizeof *b);
 	if (b == NULL)
 		return err_set(err, RC_NOMEM, NULL, "no memory for a Bloom filter");
@@ -76,10 +72,22 @@ bloom_open(uint64_t expected_keys, unsigned bits_per_key, struct bloom **out, st
 	}
 	b->words = words;
 	b->blocks = blocks;
-	b->expected = expected_keys;
-	atomic_init(&b->count, 0);
+	b->expected = expected;
+	atomic_init(&b->count, count);
 	*out = b;
 	return RC_OK;
+}
+
+enum rc
+bloom_open(uint64_t expected_keys, unsigned bits_per_key, struct bloom **out, struct err *err)
+{
+	*out = NULL;
+	if (expected_keys == 0 || bits_per_key < BLOOM_BITS_MIN || bits_per_key > BLOOM_BITS_MAX ||
+		expected_keys > UINT64_MAX / BLOOM_BITS_MAX - BLOCK_BITS)
+		return err_set(err, RC_INVALID, NULL, "no Bloom filter for %llu keys of %u bits",
+			(unsigned long long)expected_keys, bits_per_key);
+	uint64_t blocks = (expected_keys * bits_per_key + BLOCK_BITS - 1) / BLOCK_BITS;
+	return bloom_open_blocks(blocks, expected_keys, 0, out, err);
 }
 
 void
@@ -137,4 +145,37 @@ size_t
 bloom_bytes(const struct bloom *b)
 {
 	return (size_t)b->blocks * BLOCK_BYTES;
+}
+
+uint64_t
+bloom_expected(const struct bloom *b)
+{
+	return b->expected;
+}
+
+uint64_t
+bloom_blocks(const struct bloom *b)
+{
+	return b->blocks;
+}
+
+void
+bloom_get_blocks(const struct bloom *b, uint64_t first, size_t count, uint8_t *out)
+{
+	const _Atomic uint64_t *word = b->words + first * BLOCK_WORDS;
+
+	for (size_t i = 0; i < count * BLOCK_WORDS; i++)
+		put_u64(out + i * 8, atomic_load_explicit(&word[i], memory_order_relaxed));
+}
+
+void
+bloom_put_blocks(struct bloom *b, uint64_t first, size_t count, const uint8_t *data)
+{
+	_Atomic uint64_t *word = b->words + first * BLOCK_WORDS;
+
+	for (size_t i = 0; i < count * BLOCK_WORDS; i++) {
+		uint64_t bits = get_u64(data + i * 8);
+		if (bits != 0) /* pages of zeros stay untouched */
+			atomic_fetch_or_explicit(&word[i], bits, memory_order_relaxed);
+	}
 }

@@ -42,5 +42,20 @@ uint64_t bloom_count(const struct bloom *b);
 bool bloom_is_full(const struct bloom *b);
 /* Size of the bit array. */
 size_t bloom_bytes(const struct bloom *b);
+/* As asked for. */
+uint64_t bloom_expected(const struct bloom *b);
+
+/* The bit array as it is kept in a file: blocks of BLOOM_BLOCK_BYTES, the places of keys in them
+ * never change (a program that reads them must find what another one added). */
+#define BLOOM_BLOCK_BYTES 32u
+uint64_t bloom_blocks(const struct bloom *b);
+/* Copy blocks from first on. Nobody may be adding. */
+void bloom_get_blocks(const struct bloom *b, uint64_t first, size_t count, uint8_t *out);
+/* An array of that many blocks, empty; expected and count are what the two functions above will
+ * say. RC_INVALID: no blocks or more than 2^32; RC_NOMEM. */
+enum rc bloom_open_blocks(
+	uint64_t blocks, uint64_t expected, uint64_t count, struct bloom **out, struct err *err);
+/* Add what was copied. */
+void bloom_put_blocks(struct bloom *b, uint64_t first, size_t count, const uint8_t *data);
 
 #endif

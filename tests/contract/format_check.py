@@ -719,6 +719,44 @@ class Store:
                   f"{self.check_stages(repo, int(target), seen)}, {len(seen)} contents")
 
 
+# ---- chapter 11: the saved filter
+
+MASK64 = (1 << 64) - 1
+
+
+def filter_mix(x):
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & MASK64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & MASK64
+    return x ^ x >> 31
+
+
+def filter_bits(blocks, repo_id, digest):
+    """Numbers of the bits that a key sets, counted over all blocks, the lowest of each byte first."""
+    salt = repo_id & MASK32
+    one, two = struct.unpack("<QQ", digest[:16])
+    block = (filter_mix(one + salt & MASK64) >> 32) * blocks >> 32
+    bits = filter_mix(two ^ salt << 32)
+    return {block * 256 + 32 * lane + (bits >> 5 * lane & 31) for lane in range(8)}
+
+
+def read_filter(data):
+    """(id, blocks, expected, count, all bits that are set)"""
+    need(data[:8] == b"DGSTFLTR", "filter: magic")
+    version, = struct.unpack_from("<H", data, 8)
+    need(version == 1, "filter: version %d", version)
+    blocks, expected, count, checksum = struct.unpack_from("<QQQQ", data, 32)
+    need(struct.unpack_from("<Q", data, 120)[0] == xxh3(data[:120]), "filter: header checksum")
+    need(not any(data[10:16] + data[64:120]), "filter: zero fields")
+    body = data[128:]
+    need(blocks > 0 and len(body) == 32 * blocks, "filter: length")
+    seed = 0
+    for at in range(0, len(body), 1 << 20):
+        seed = xxh3(body[at:at + (1 << 20)], seed)
+    need(seed == checksum, "filter: checksum")
+    bits = {8 * i + b for i, byte in enumerate(body) for b in range(8) if byte >> b & 1}
+    return data[16:32], blocks, expected, count, bits
+
+
 # ---- the examples of the document
 
 def examples():
@@ -801,8 +839,17 @@ def check_stage_examples(all_examples):
     need(all_examples["sha256-stream"] == stream_state(b"abc" * 30), "example sha256-stream")
 
 
+def check_filter_example(all_examples):
+    run, blocks, expected, count, bits = read_filter(all_examples["filter"])
+    keys = [(1, b"hello, "), (2, b"hello, "), (1, b"world\n")]
+    need((run, blocks, expected, count) == (bytes(range(1, 17)), 2, 42, 3), "example filter: fields")
+    want = set().union(*(filter_bits(blocks, repo, sha256(text)) for repo, text in keys))
+    need(bits == want, "example filter: bits")
+
+
 def check_examples():
     found = examples()
+    check_filter_example(found)
     check_pack_example(found)
     check_chunker_example()
     check_recipe_example(found)
