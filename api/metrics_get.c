@@ -174,7 +174,20 @@ add_lookups(struct buf *out, const struct ingest_stats *s)
 	labelled(out, name, "by", "database", s->sql_lookups);
 	counter(out, "digstore_ingest_lookup_database_hits_total", "Chunks that the database knew.",
 		s->sql_hits);
-	gauge(out, "digstore_ingest_filter_ready", "1 once the filter is loaded.", s->filter_ready);
+	gauge(out, "digstore_ingest_filter_ready",
+		"1 once the filter of known chunks knows all of them.", s->filter.ready);
+	gauge(out, "digstore_ingest_filter_loaded",
+		"1 if it was kept from the run before, 0 if it was filled from the database.",
+		s->filter.loaded);
+	gauge(out, "digstore_ingest_filter_limited",
+		"1 if it is full and as large as it may be: more and more is asked for in vain.",
+		s->filter.limited);
+	gauge(out, "digstore_ingest_filter_keys", "Chunks in it, about.", s->filter.keys);
+	gauge(out, "digstore_ingest_filter_keys_expected", "Chunks that it was made for.",
+		s->filter.expected);
+	gauge(out, "digstore_ingest_filter_bytes", "Memory that it takes.", s->filter.bytes);
+	counter(out, "digstore_ingest_filter_fills_total",
+		"Times that it was filled from the database.", s->filter.fills);
 }
 
 static void

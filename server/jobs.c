@@ -70,15 +70,17 @@ look(struct jobs *j)
 static void
 sweep(struct jobs *j)
 {
-	bool more = true;
+	struct repo_swept swept;
 
 	/* one batch a round, so that ticks go on */
 	struct err err = ERR_INIT;
-	if (repo_sweep(j->options.srv->repos, remove_pack, j, &more, &err) != RC_OK &&
+	if (repo_sweep(j->options.srv->repos, remove_pack, j, &swept, &err) != RC_OK &&
 		err.rc != RC_UNAVAILABLE)
 		log_event(LOG_LEVEL_WARN, "sweep_failed", "rc=%s text=\"%s\" detail=\"%s\"",
 			rc_name(err.rc), err.text, err.detail);
-	j->swept_ns = clock_mono_ns() - (more && err.rc == RC_OK ? SWEEP_NS : 0);
+	if (swept.chunks > 0)
+		ingest_chunks_gone(j->options.srv->ingest, swept.chunks);
+	j->swept_ns = clock_mono_ns() - (swept.more && err.rc == RC_OK ? SWEEP_NS : 0);
 }
 
 static void

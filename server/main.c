@@ -203,6 +203,7 @@ open_core(struct server *s, struct err *err)
 {
 	const struct config *c = &s->config;
 	struct server_ctx *x = &s->ctx;
+	char filter_path[4096];
 	struct ingest_options ingest = {
 		.db = s->db,
 		.packs = s->packs,
@@ -210,12 +211,14 @@ open_core(struct server *s, struct err *err)
 		.slab_bytes = c->slab_memory_bytes,
 		.known_bytes = KNOWN_BYTES,
 		.filter_bytes_max = FILTER_BYTES_MAX,
+		.filter_path = filter_path,
 		.pack_bytes = c->pack_bytes,
 		.pack_direct = c->pack_direct,
 		.level = (int)c->compress_level_max,
 	};
 	enum rc rc;
 
+	snprintf(filter_path, sizeof filter_path, "%s/filter", s->data_dir);
 	x->db = s->db;
 	if ((rc = repos_open(s->db, (uint32_t)c->chunk_target_bytes, &x->repos, err)) != RC_OK ||
 		(rc = ingest_open(&ingest, &x->ingest, err)) != RC_OK)

@@ -265,11 +265,12 @@ static const struct db_stmt stmt_sweep[] = {
 	SWEEP("idempotency", "repo_id = $1"),
 	SWEEP("chunk", "repo_id = $1"),
 };
+#define SWEEP_COUNT (sizeof stmt_sweep / sizeof *stmt_sweep)
+#define SWEEP_CHUNK (SWEEP_COUNT - 1)
 
 struct sweep_query {
 	size_t limit;
-	bool *left;
-	uint64_t *id;
+	struct db_repo_swept *out;
 };
 
 static enum rc
@@ -278,8 +279,7 @@ run_sweep(struct db_tx *tx, void *arg, struct err *err)
 	struct sweep_query *q = arg;
 	struct db_result *r = NULL;
 
-	*q->left = false;
-	*q->id = 0;
+	*q->out = (struct db_repo_swept){.left = false};
 	enum rc rc = db_exec(tx, &stmt_dropped, NULL, &r, err);
 	if (rc != RC_OK || db_rows(r) == 0) {
 		db_result_free(r);
@@ -287,9 +287,9 @@ run_sweep(struct db_tx *tx, void *arg, struct err *err)
 	}
 	uint64_t id = (uint64_t)db_get_i64(r, 0, 0);
 	db_result_free(r);
-	*q->left = true;
+	q->out->left = true;
 	size_t budget = q->limit;
-	for (size_t i = 0; i < sizeof stmt_sweep / sizeof *stmt_sweep && budget > 0; i++) {
+	for (size_t i = 0; i < SWEEP_COUNT && budget > 0; i++) {
 		struct db_params p;
 		r = NULL;
 		db_params_init(&p);
@@ -301,17 +301,18 @@ run_sweep(struct db_tx *tx, void *arg, struct err *err)
 		db_result_free(r);
 		if (rc != RC_OK)
 			return rc;
+		q->out->chunks += i == SWEEP_CHUNK ? gone : 0;
 		budget -= gone < budget ? (size_t)gone : budget;
 	}
 	if (budget > 0)
-		*q->id = id;
+		q->out->id = id;
 	return RC_OK;
 }
 
 enum rc
-db_repo_sweep(struct db *db, size_t limit, bool *left, uint64_t *id, struct err *err)
+db_repo_sweep(struct db *db, size_t limit, struct db_repo_swept *out, struct err *err)
 {
-	struct sweep_query q = {limit, left, id};
+	struct sweep_query q = {limit, out};
 
 	return db_run(db, run_sweep, &q, err);
 }

@@ -39,9 +39,13 @@ enum rc db_repo_describe(struct db *db, uint64_t id, const char *description, st
 /* Take the name away and delete its stages. RC_NOT_FOUND: it has none any more. */
 enum rc db_repo_drop(struct db *db, uint64_t id, struct err *err);
 
-/* Delete up to limit rows that belong to some dropped repository, packs aside. *left says whether
- * any repository is dropped; *id one whose rows are gone but whose packs and row are not, or 0. */
-enum rc db_repo_sweep(struct db *db, size_t limit, bool *left, uint64_t *id, struct err *err);
+struct db_repo_swept {
+	bool left;       /* some repository is dropped and not gone yet */
+	uint64_t id;     /* one whose rows are gone but whose packs and row are not, or 0 */
+	uint64_t chunks; /* rows of table chunk that were deleted now */
+};
+/* Delete up to limit rows that belong to some dropped repository, packs aside. */
+enum rc db_repo_sweep(struct db *db, size_t limit, struct db_repo_swept *out, struct err *err);
 /* Delete the row of a swept repository. */
 enum rc db_repo_delete(struct db *db, uint64_t id, struct err *err);
 

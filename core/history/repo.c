@@ -241,14 +241,20 @@ repo_drop(struct repos *rs, struct repo *repo, struct err *err)
 
 enum rc
 repo_sweep(struct repos *rs, enum rc (*remove_pack)(void *arg, uint64_t pack_id, struct err *),
-	void *arg, bool *more, struct err *err)
+	void *arg, struct repo_swept *out, struct err *err)
 {
-	uint64_t id = 0, after = 0, packs[SWEEP_PACKS];
+	uint64_t after = 0, packs[SWEEP_PACKS];
+	struct db_repo_swept swept;
 	size_t count;
 
-	enum rc rc = db_repo_sweep(rs->db, SWEEP_ROWS, more, &id, err);
-	if (rc != RC_OK || id == 0)
+	*out = (struct repo_swept){.more = true};
+	enum rc rc = db_repo_sweep(rs->db, SWEEP_ROWS, &swept, err);
+	if (rc != RC_OK)
 		return rc;
+	*out = (struct repo_swept){swept.left, swept.chunks};
+	uint64_t id = swept.id;
+	if (id == 0)
+		return RC_OK;
 	do {
 		rc = db_pack_list(rs->db, id, after, packs, SWEEP_PACKS, &count, err);
 		for (size_t i = 0; rc == RC_OK && i < count; i++) {

@@ -57,11 +57,15 @@ enum rc repo_create(struct repos *rs, const char *name, uint32_t chunk_target,
 	const char *description, struct repo **out, bool *created, struct err *err);
 /* Take its name away; what it holds is swept later. Its stages end. Blocks. */
 enum rc repo_drop(struct repos *rs, struct repo *repo, struct err *err);
-/* Sweep one batch of a dropped repository; *more says whether there is work left. packs gone are
- * removed by remove_pack. Blocks; safe to repeat after a crash. */
+struct repo_swept {
+	bool more;       /* there is work left */
+	uint64_t chunks; /* chunk rows that were deleted: see ingest_chunks_gone */
+};
+/* Sweep one batch of a dropped repository. Packs that are gone are removed by remove_pack. *out is
+ * filled also after a failure. Blocks; safe to repeat after a crash. */
 enum rc repo_sweep(struct repos *rs,
-	enum rc (*remove_pack)(void *arg, uint64_t pack_id, struct err *), void *arg, bool *more,
-	struct err *err);
+	enum rc (*remove_pack)(void *arg, uint64_t pack_id, struct err *), void *arg,
+	struct repo_swept *out, struct err *err);
 
 struct repo_statistics {
 	uint64_t chunks, chunk_bytes, packs, pack_bytes, stages, commits, refs;

@@ -818,6 +818,19 @@ write_group(struct db_tx *tx, void *arg, struct err *err)
 	return rc;
 }
 
+/* The keys are in the filter before their rows can be in the table, whatever becomes of COMMIT. */
+static void
+commit_group(struct group *g)
+{
+	struct ingest *in = g->c->in;
+
+	filter_enter(in->filter, FILTER_COMMITTER);
+	for (size_t i = 0; i < g->row_count; i++)
+		filter_add(in->filter, g->rows[i]->repo_id, &g->rows[i]->hash);
+	db_run(in->options.db, write_group, g, &g->err);
+	filter_leave(in->filter, FILTER_COMMITTER);
+}
+
 static bool
 has_work(const struct group *g)
 {
@@ -839,9 +852,6 @@ settle_chunks(struct group *g, bool committed)
 				const struct block_chunk *c = &b->chunks[i];
 				if (c->fate != FATE_NEW)
 					continue;
-				if (durable)
-					bloom_add(in->filter_filling, &c->hash,
-						(uint32_t)b->space->repo_id);
 				known_settle(in->known, b->space->repo_id, &c->hash, batch->ticket,
 					durable);
 			}
@@ -1022,7 +1032,7 @@ run_group(struct committer *c, struct group *g)
 	if (g->err.rc == RC_OK)
 		plan_riders(g);
 	if (g->err.rc == RC_OK && has_work(g))
-		db_run(in->options.db, write_group, g, &g->err);
+		commit_group(g);
 	uint64_t t2 = clock_mono_ns();
 
 	bool committed = g->err.rc == RC_OK;

@@ -67,6 +67,11 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 
 	if (in == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	struct filter_options filter = {
+		.db = options->db,
+		.bytes_max = options->filter_bytes_max,
+		.path = options->filter_path,
+	};
 	in->options = *options;
 	in->worker_count = options->workers > WORKERS_MAX ? WORKERS_MAX : options->workers;
 	ingest_knobs_init(in);
@@ -78,7 +83,8 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 	if ((rc = slab_pool_open(options->slab_bytes, &in->slabs, err)) != RC_OK ||
 		(rc = known_open(options->known_bytes, &in->known, err)) != RC_OK ||
 		(rc = ring_open(QUEUE_BLOCKS, &in->queue, err)) != RC_OK ||
-		(rc = filter_open(in, err)) != RC_OK || (rc = packs_start(in, err)) != RC_OK) {
+		(rc = filter_open(&filter, &in->filter, err)) != RC_OK ||
+		(rc = packs_start(in, err)) != RC_OK) {
 		/* no thread runs yet: a start that fails ends the process */
 		return rc;
 	}
@@ -87,10 +93,8 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 	for (unsigned i = 0; i < in->worker_count; i++)
 		if ((rc = worker_open(in, i, err)) != RC_OK)
 			return rc;
-	int e = pthread_create(&in->filler, NULL, filter_main, in);
-	if (e != 0)
-		return err_errno(err, e, "start the filter", NULL);
-	in->filler_started = true;
+	if ((rc = filter_start(in->filter, err)) != RC_OK)
+		return rc;
 	*out = in;
 	return RC_OK;
 }
@@ -116,10 +120,8 @@ ingest_close(struct ingest *in)
 	pthread_mutex_unlock(&in->commit_mtx);
 	pthread_join(in->committer, NULL);
 	packs_stop(in);
-	if (in->filler_started)
-		pthread_join(in->filler, NULL);
+	filter_close(in->filter); /* after the last row was added: it is saved as it is now */
 	idle_clock_close(&in->idle);
-	bloom_free(in->filter_filling);
 	ring_free(in->queue);
 	known_free(in->known);
 	slab_pool_free(in->slabs);
@@ -130,6 +132,18 @@ void
 ingest_forget(struct ingest *in)
 {
 	known_forget_all(in->known);
+}
+
+void
+ingest_chunks_gone(struct ingest *in, uint64_t count)
+{
+	filter_keys_gone(in->filter, count);
+}
+
+void
+ingest_filter_rebuild(struct ingest *in)
+{
+	filter_rebuild(in->filter);
 }
 
 static uint64_t
@@ -162,8 +176,8 @@ ingest_stats(struct ingest *in, struct ingest_stats *out)
 		.stored_bytes = load(&in->total.stored_bytes),
 		.durable_bytes = load(&in->total.durable_bytes),
 		.level = atomic_load(&in->level_now),
-		.filter_ready = atomic_load(&in->filter_ready),
 	};
+	filter_stats(in->filter, &out->filter);
 	for (int s = 0; s < METER_STAGES; s++)
 		out->busy_ns[s] = load(&in->total.stage_ns[s]);
 	pthread_mutex_lock(&in->commit_mtx);

@@ -10,6 +10,7 @@
 #include "chunker.h"
 #include "content.h"
 #include "err.h"
+#include "filter.h"
 #include "knob.h"
 #include "meter.h"
 #include "sha256.h"
@@ -131,7 +132,9 @@ struct ingest_options {
 	size_t slab_bytes;  /* budget of upload memory */
 	size_t known_bytes; /* cache of known chunk hashes */
 	size_t filter_bytes_max;
-	uint64_t pack_bytes; /* size at which a pack is sealed */
+	const char *filter_path; /* file that keeps the filter of known chunks from run to run, or
+				    NULL; copied */
+	uint64_t pack_bytes;     /* size at which a pack is sealed */
 	bool pack_direct;
 	int level; /* zstd level when idle */
 };
@@ -179,6 +182,11 @@ void ingest_submit(struct ingest *in, struct ingest_rider *rider);
 /* Chunks did not verify and their rows were marked: forget all that is known, so that the database
  * is asked again. */
 void ingest_forget(struct ingest *in);
+/* So many chunk rows were deleted (a dropped repository, garbage): the filter of known chunks is
+ * filled anew when that is worth it. Any thread, does not block. */
+void ingest_chunks_gone(struct ingest *in, uint64_t count);
+/* Fill it anew now, for instance after all garbage is gone. Any thread, does not block. */
+void ingest_filter_rebuild(struct ingest *in);
 
 /* ---- turning ---- */
 
@@ -207,7 +215,7 @@ struct ingest_stats {
 	uint64_t busy_ns[METER_STAGES]; /* of the whole engine */
 	uint64_t received_bytes, new_bytes, stored_bytes, durable_bytes;
 	int level; /* the compression level the pressure allows now, or INGEST_LEVEL_RAW */
-	bool filter_ready;
+	struct filter_stats filter;
 };
 void ingest_stats(struct ingest *in, struct ingest_stats *out);
 /* Bytes in the packs of a repository that are still open: the database learns them when one is

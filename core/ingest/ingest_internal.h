@@ -7,8 +7,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "bloom.h"
 #include "db_chunk.h"
+#include "filter.h"
 #include "ingest.h"
 #include "known.h"
 #include "pack_writer.h"
@@ -26,6 +26,7 @@
 #define FRAME_BYTES                                                                                \
 	((size_t)256 << 10) /* raw bytes of a frame: it ends with the chunk that reaches this */
 #define FRAME_CHUNKS_MAX   1024
+#define FILTER_COMMITTER   WORKERS_MAX /* its number as a user of the filter; workers have theirs */
 #define COMMIT_QUEUE_MAX   64 /* batches; then workers wait, slabs run out, clients are held back */
 #define RECIPE_PART_CHUNKS 4096
 /* A batch up to this that somebody waits for goes to a pack that all workers share, and is handed
@@ -144,9 +145,7 @@ struct ingest {
 	struct pack_set shared;
 
 	_Atomic uint64_t next_ticket;
-	_Atomic(struct bloom *) filter; /* NULL until it has been filled from the database */
-	struct bloom *filter_filling;   /* additions go here as well from the start */
-	atomic_bool filter_ready;
+	struct filter *filter;
 
 	/* worker -> committer */
 	pthread_mutex_t commit_mtx;
@@ -170,8 +169,6 @@ struct ingest {
 	bool seal_stop;
 	pthread_t sealer;
 
-	pthread_t filler;
-	bool filler_started;
 	atomic_bool stopping;
 
 	/* how hard to compress: whoever sets pressure_busy takes the next step */
@@ -234,9 +231,5 @@ bool batch_is_urgent(const struct batch *batch);
 
 /* writer.c: note the first failure of a file. Any thread. */
 void file_fail(struct ingest_file *f, const struct err *err);
-
-/* filter.c */
-enum rc filter_open(struct ingest *in, struct err *err);
-void *filter_main(void *arg);
 
 #endif

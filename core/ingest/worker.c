@@ -70,11 +70,9 @@ out:
 }
 
 static bool
-filter_excludes(struct ingest *in, uint64_t repo_id, const struct sha256 *hash)
+is_surely_new(struct ingest *in, uint64_t repo_id, const struct sha256 *hash)
 {
-	struct bloom *filter = atomic_load_explicit(&in->filter, memory_order_acquire);
-
-	if (filter == NULL || bloom_may_have(filter, hash, (uint32_t)repo_id))
+	if (!filter_excludes(in->filter, repo_id, hash))
 		return false;
 	atomic_fetch_add_explicit(&in->filter_negative, 1, memory_order_relaxed);
 	return true;
@@ -110,8 +108,9 @@ look_up(struct worker *w, struct block *const *blocks, size_t count, uint64_t ti
 	size_t ask_count = 0, ask_cap = 0;
 	enum rc rc = RC_OK;
 
-	for (size_t b = 0; b < count; b++) {
-		for (uint32_t i = 0; i < blocks[b]->chunk_count; i++) {
+	filter_enter(w->in->filter, w->number);
+	for (size_t b = 0; rc == RC_OK && b < count; b++) {
+		for (uint32_t i = 0; rc == RC_OK && i < blocks[b]->chunk_count; i++) {
 			struct block_chunk *c = &blocks[b]->chunks[i];
 			uint64_t claim = 0;
 			settle_fate(c, known_peek(known, space->repo_id, &c->hash, &claim), claim);
@@ -120,21 +119,22 @@ look_up(struct worker *w, struct block *const *blocks, size_t count, uint64_t ti
 					&w->in->known_hits, 1, memory_order_relaxed);
 				continue;
 			}
-			if (filter_excludes(w->in, space->repo_id, &c->hash))
+			if (is_surely_new(w->in, space->repo_id, &c->hash))
 				continue;
 			if (ask_count == ask_cap) {
 				ask_cap = ask_cap == 0 ? 64 : ask_cap * 2;
 				struct block_chunk **more = realloc(ask, ask_cap * sizeof *ask);
 				if (more == NULL) {
 					rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
-					goto out;
+					break;
 				}
 				ask = more;
 			}
 			ask[ask_count++] = c;
 		}
 	}
-	if (ask_count > 0)
+	filter_leave(w->in->filter, w->number);
+	if (rc == RC_OK && ask_count > 0)
 		rc = ask_database(w, space, ask, ask_count, err);
 	for (size_t b = 0; rc == RC_OK && b < count; b++) {
 		for (uint32_t i = 0; i < blocks[b]->chunk_count; i++) {
@@ -150,7 +150,6 @@ look_up(struct worker *w, struct block *const *blocks, size_t count, uint64_t ti
 			}
 		}
 	}
-out:
 	free(ask);
 	return rc;
 }

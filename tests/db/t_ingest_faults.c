@@ -517,7 +517,7 @@ test_repository_is_swept(void **state)
 	struct stage *s, *t;
 	pthread_t locker;
 	sem_t locks;
-	bool more = true;
+	struct repo_swept swept = {.more = true};
 	(void)state;
 
 	open_server(fx.dir);
@@ -530,8 +530,8 @@ test_repository_is_swept(void **state)
 	ingest_begin(a->writer, &a->put.file, 1);
 	client_write(a, (const uint8_t *)"x", 1, false);
 	OK(repo_drop(srv.repos, gone, &err));
-	while (more)
-		OK(repo_sweep(srv.repos, keep_pack, NULL, &more, &err));
+	while (swept.more)
+		OK(repo_sweep(srv.repos, keep_pack, NULL, &swept, &err));
 	assert_int_equal(
 		fixture_number(fx.db,
 			"SELECT count(*) FROM stage s WHERE NOT EXISTS"

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "bloom.h"
 #include "clock.h"
 #include "db.h"
 #include "db_recipe.h"
@@ -63,6 +64,8 @@ static struct {
 	bool runs;
 	sem_t go, idle;
 	uint64_t clock_ns, clock_step_ns;
+	struct bloom *filter;
+	bool in_filter;
 	/* database */
 	struct tables now, before;
 	uint8_t *arena;
@@ -168,7 +171,29 @@ sim_filter_has(uint64_t id)
 {
 	struct sha256 h = hash_of(id);
 
-	return bloom_may_have(sim.in.filter_filling, &h, REPO);
+	return bloom_may_have(sim.filter, &h, REPO);
+}
+
+/* Only the committer uses the filter here, and only for the time of its transaction. */
+void
+filter_enter(struct filter *f, unsigned user)
+{
+	require((void *)f == &sim && user == FILTER_COMMITTER && !sim.in_filter && !sim.in_tx);
+	sim.in_filter = true;
+}
+
+void
+filter_leave(struct filter *f, unsigned user)
+{
+	require((void *)f == &sim && user == FILTER_COMMITTER && sim.in_filter && !sim.in_tx);
+	sim.in_filter = false;
+}
+
+void
+filter_add(struct filter *f, uint64_t repo_id, const struct sha256 *hash)
+{
+	require((void *)f == &sim && sim.in_filter && !sim.in_tx);
+	bloom_add(sim.filter, hash, (uint32_t)repo_id);
 }
 
 /* ---- the database ---- */
@@ -298,6 +323,8 @@ db_chunk_upsert(
 		/* the bytes that the row names are on disk */
 		require(r->pack_id < sim.pack_count);
 		require(r->frame_offset <= sim.packs[r->pack_id]->writer->synced);
+		/* whatever becomes of the transaction, nobody is told that it is new */
+		require(sim.in_filter && sim_filter_has(id));
 		sim.now.has_chunk[id] = true;
 	}
 	return RC_OK;
@@ -752,7 +779,8 @@ sim_open(void)
 	in->worker_count = WORKERS_MAX;
 	ingest_knobs_init(in);
 	assert_int_equal(known_open(1 << 20, &in->known, &err), RC_OK);
-	assert_int_equal(bloom_open(10000, 12, &in->filter_filling, &err), RC_OK);
+	assert_int_equal(bloom_open(10000, 12, &sim.filter, &err), RC_OK);
+	in->filter = (struct filter *)&sim;
 	pthread_mutex_init(&in->commit_mtx, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -784,7 +812,7 @@ sim_close(void)
 		free(sim.packs[i]);
 	}
 	known_free(in->known);
-	bloom_free(in->filter_filling);
+	bloom_free(sim.filter);
 	pthread_mutex_destroy(&in->commit_mtx);
 	pthread_cond_destroy(&in->commit_work);
 	pthread_cond_destroy(&in->commit_room);
