@@ -221,6 +221,12 @@ void packs_close_idle(struct ingest *in, struct pack_set *set, uint64_t idle_ns)
 /* worker.c */
 void *worker_main(void *arg);
 
+/* lookup.c: decide the fate of every chunk of the blocks, all of one space; what is new is claimed
+ * under ticket. Blocks on SQL if something must be asked there. After a failure some are claimed.
+ */
+enum rc lookup_blocks(struct worker *w, struct block *const *blocks, size_t count, uint64_t ticket,
+	struct err *err);
+
 /* committer.c */
 void *committer_main(void *arg);
 /* Hand a batch over. Waits while too many wait already: that is how a slow disk or database holds
