@@ -174,6 +174,10 @@ add_lookups(struct buf *out, const struct ingest_stats *s)
 	labelled(out, name, "by", "database", s->sql_lookups);
 	counter(out, "digstore_ingest_lookup_database_hits_total", "Chunks that the database knew.",
 		s->sql_hits);
+	counter(out, "digstore_ingest_ahead_rows_total",
+		"Known chunks that were read before an upload asked for them.", s->ahead_rows);
+	counter(out, "digstore_ingest_ahead_hits_total", "Chunks of these that one asked for.",
+		s->ahead_hits);
 	gauge(out, "digstore_ingest_filter_ready",
 		"1 once the filter of known chunks knows all of them.", s->filter.ready);
 	gauge(out, "digstore_ingest_filter_loaded",

@@ -84,8 +84,9 @@ ingest_open(const struct ingest_options *options, struct ingest **out, struct er
 		(rc = known_open(options->known_bytes, &in->known, err)) != RC_OK ||
 		(rc = ring_open(QUEUE_BLOCKS, &in->queue, err)) != RC_OK ||
 		(rc = filter_open(&filter, &in->filter, err)) != RC_OK ||
+		(rc = ahead_open(options->db, in->known, &in->ahead, err)) != RC_OK ||
 		(rc = packs_start(in, err)) != RC_OK) {
-		/* no thread runs yet: a start that fails ends the process */
+		/* a start that fails ends the process */
 		return rc;
 	}
 	if ((rc = start_committer(in, err)) != RC_OK)
@@ -113,6 +114,7 @@ ingest_close(struct ingest *in)
 			pthread_join(in->workers[i].thread, NULL);
 		worker_free(&in->workers[i]);
 	}
+	ahead_close(in->ahead);
 	packs_close_idle(in, &in->shared, 0);
 	pthread_mutex_lock(&in->commit_mtx);
 	in->commit_stop = true;
@@ -169,6 +171,8 @@ ingest_stats(struct ingest *in, struct ingest_stats *out)
 		.known_hits = load(&in->known_hits),
 		.sql_lookups = load(&in->sql_lookups),
 		.sql_hits = load(&in->sql_hits),
+		.ahead_rows = ahead_rows(in->ahead),
+		.ahead_hits = known_ahead_hits(in->known),
 		.frames_raw = load(&in->frames_raw),
 		.frames_zstd = load(&in->frames_zstd),
 		.received_bytes = load(&in->total.received_bytes),

@@ -211,6 +211,7 @@ struct ingest_stats {
 	size_t pending_chunks;
 	uint64_t groups, group_files, group_chunks;
 	uint64_t filter_negative, known_hits, sql_lookups, sql_hits;
+	uint64_t ahead_rows, ahead_hits; /* learnt ahead; asked for since */
 	uint64_t frames_raw, frames_zstd;
 	uint64_t busy_ns[METER_STAGES]; /* of the whole engine */
 	uint64_t received_bytes, new_bytes, stored_bytes, durable_bytes;

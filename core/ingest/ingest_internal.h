@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "ahead.h"
 #include "db_chunk.h"
 #include "filter.h"
 #include "ingest.h"
@@ -146,6 +147,7 @@ struct ingest {
 
 	_Atomic uint64_t next_ticket;
 	struct filter *filter;
+	struct ahead *ahead;
 
 	/* worker -> committer */
 	pthread_mutex_t commit_mtx;

@@ -26,7 +26,9 @@ struct claim {
  * a look: a question touches the first line of the set, and mostly one or no other. */
 struct set {
 	uint8_t tags[WAYS];
-	uint16_t used;        /* bits, one a way: asked for since the hand was here */
+	/* bits, one a way: asked for since the hand was here; learnt ahead and not asked for yet;
+	 * an edge */
+	uint16_t used, ahead, edge;
 	uint8_t hand;         /* the next victim, if it was not used */
 	uint64_t repos[WAYS]; /* 0 is an empty way: identities start at 1 */
 	struct sha256 hashes[WAYS];
@@ -42,6 +44,7 @@ struct known {
 	size_t set_count; /* a shard's */
 	atomic_size_t pending;
 	_Atomic uint64_t epoch;
+	_Atomic uint64_t ahead_hits;
 	struct shard shards[SHARDS];
 };
 
@@ -143,15 +146,38 @@ victim(struct set *set)
 	return way;
 }
 
-static void
+/* The way where it is now. */
+static int
 add_durable(struct set *set, uint64_t repo_id, const struct sha256 *hash)
 {
-	if (find_way(set, repo_id, hash) >= 0)
-		return;
-	int way = victim(set);
+	int way = find_way(set, repo_id, hash);
+
+	if (way >= 0)
+		return way;
+	way = victim(set);
 	set->tags[way] = hash->b[TAG_BYTE];
 	set->repos[way] = repo_id;
 	set->hashes[way] = *hash;
+	set->ahead &= (uint16_t) ~(1u << way);
+	set->edge &= (uint16_t) ~(1u << way);
+	return way;
+}
+
+static enum known_answer
+ask_durable(struct known *k, struct set *set, uint64_t repo_id, const struct sha256 *hash)
+{
+	int way = find_way(set, repo_id, hash);
+
+	if (way < 0)
+		return KNOWN_NO;
+	uint16_t bit = (uint16_t)(1u << way);
+	bool is_edge = set->edge & bit;
+	if (set->ahead & bit)
+		atomic_fetch_add_explicit(&k->ahead_hits, 1, memory_order_relaxed);
+	set->used |= bit;
+	set->ahead &= (uint16_t)~bit;
+	set->edge &= (uint16_t)~bit;
+	return is_edge ? KNOWN_EDGE : KNOWN_DURABLE;
 }
 
 static enum known_answer
@@ -164,12 +190,7 @@ look(struct known *k, struct shard *s, uint64_t h, uint64_t repo_id, const struc
 		*ticket = c->ticket;
 		return KNOWN_PENDING;
 	}
-	struct set *set = set_of(k, s, h);
-	int way = find_way(set, repo_id, hash);
-	if (way < 0)
-		return KNOWN_NO;
-	set->used |= (uint16_t)(1u << way);
-	return KNOWN_DURABLE;
+	return ask_durable(k, set_of(k, s, h), repo_id, hash);
 }
 
 enum known_answer
@@ -247,6 +268,32 @@ known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64
 	if (atomic_load(&k->epoch) == epoch)
 		add_durable(set_of(k, s, h), repo_id, hash);
 	pthread_mutex_unlock(&s->mtx);
+}
+
+void
+known_learn_ahead(
+	struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t epoch, bool edge)
+{
+	uint64_t h = mix(repo_id, hash);
+	struct shard *s = shard_of(k, h);
+
+	pthread_mutex_lock(&s->mtx);
+	if (atomic_load(&k->epoch) == epoch) {
+		struct set *set = set_of(k, s, h);
+		bool is_there = find_way(set, repo_id, hash) >= 0;
+		uint16_t bit = (uint16_t)(1u << add_durable(set, repo_id, hash));
+		if (!is_there)
+			set->ahead |= bit;
+		if (edge)
+			set->edge |= bit;
+	}
+	pthread_mutex_unlock(&s->mtx);
+}
+
+uint64_t
+known_ahead_hits(struct known *k)
+{
+	return atomic_load_explicit(&k->ahead_hits, memory_order_relaxed);
 }
 
 void

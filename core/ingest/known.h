@@ -2,6 +2,7 @@
 #ifndef DG_KNOWN_H
 #define DG_KNOWN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ enum known_answer {
 	KNOWN_NO,      /* not here: may still be in the database */
 	KNOWN_PENDING, /* claimed under a ticket that has not been settled */
 	KNOWN_DURABLE, /* its row is committed */
+	KNOWN_EDGE,    /* as KNOWN_DURABLE, and known_learn_ahead was told to say so, once */
 	KNOWN_CLAIMED, /* known_claim only: it is yours to store now */
 };
 
@@ -46,6 +48,12 @@ uint64_t known_epoch(struct known *k);
 /* The database has it; it was asked when known_epoch was epoch. Does nothing if that is another
  * now: the answer may be older than what was forgotten. */
 void known_learn(struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t epoch);
+/* As known_learn, of a chunk that nobody has asked for yet. edge: the first who does is told
+ * KNOWN_EDGE. */
+void known_learn_ahead(
+	struct known *k, uint64_t repo_id, const struct sha256 *hash, uint64_t epoch, bool edge);
+/* Chunks of known_learn_ahead that were asked for since. */
+uint64_t known_ahead_hits(struct known *k);
 /* Rows are gone or marked bad: forget every durable entry. */
 void known_forget_all(struct known *k);
 /* Claims that wait now. */

@@ -345,6 +345,52 @@ a_claim_from_before_is_not_remembered(void **state)
 	known_free(k);
 }
 
+static void
+learnt_ahead(void **state)
+{
+	struct known *k = make(0);
+	struct sha256 h[4] = {hash_of(1), hash_of(2), hash_of(3), hash_of(4)};
+	uint64_t ticket, epoch = known_epoch(k);
+	(void)state;
+
+	learn(k, 1, &h[0]);
+	known_learn_ahead(k, 1, &h[0], epoch, false);
+	known_learn_ahead(k, 1, &h[1], epoch, false);
+	known_learn_ahead(k, 1, &h[2], epoch, true);
+	assert_int_equal(known_ahead_hits(k), 0);
+	assert_int_equal(peek(k, 1, &h[0], &ticket), KNOWN_DURABLE);
+	assert_int_equal(known_ahead_hits(k), 0); /* it was known without */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(peek(k, 1, &h[1], &ticket), KNOWN_DURABLE);
+		assert_int_equal(known_ahead_hits(k), 1 + (uint64_t)i);
+		/* an edge is told once, to whoever comes first */
+		if (i == 0)
+			assert_int_equal(claim(k, 1, &h[2], 3, &ticket), KNOWN_EDGE);
+		assert_int_equal(peek(k, 1, &h[2], &ticket), KNOWN_DURABLE);
+		assert_int_equal(known_ahead_hits(k), 2);
+	}
+	/* one that is known already can become an edge */
+	known_learn_ahead(k, 1, &h[0], epoch, true);
+	assert_int_equal(peek(k, 1, &h[0], &ticket), KNOWN_EDGE);
+	assert_int_equal(known_ahead_hits(k), 2);
+	known_forget_all(k);
+	known_learn_ahead(k, 1, &h[3], epoch, true);
+	assert_int_equal(peek(k, 1, &h[3], &ticket), KNOWN_NO);
+	/* what lay in its place before leaves no mark */
+	epoch = known_epoch(k);
+	for (uint64_t i = 0; i < 20000; i++) {
+		struct sha256 g = hash_of(100 + i);
+		known_learn_ahead(k, 1, &g, epoch, true);
+	}
+	for (uint64_t i = 0; i < 20000; i++) {
+		struct sha256 g = hash_of(100000 + i);
+		learn(k, 1, &g);
+		assert_int_equal(peek(k, 1, &g, &ticket), KNOWN_DURABLE);
+	}
+	assert_int_equal(known_ahead_hits(k), 2);
+	known_free(k);
+}
+
 /* ---- against a model ---- */
 
 #define MODEL_HASHES 200
@@ -550,6 +596,7 @@ main(void)
 		cmocka_unit_test(nothing_leaves_a_cache_with_room),
 		cmocka_unit_test(what_is_asked_for_stays),
 		cmocka_unit_test(a_claim_from_before_is_not_remembered),
+		cmocka_unit_test(learnt_ahead),
 		cmocka_unit_test(any_order_agrees_with_the_model),
 		cmocka_unit_test(of_many_claims_one_wins),
 	};
