@@ -14,6 +14,7 @@
 #include "rand.h"
 #include "stage_internal.h"
 #include "stage_log.h"
+#include "tree_node.h"
 
 #define IDLE_NS        ((uint64_t)300 * 1000000000) /* then a stage leaves memory */
 #define DUE_EVERY_NS   ((uint64_t)2 * 1000000000)
@@ -449,30 +450,34 @@ stage_begin_commit(struct stage *s, bool allow_empty, struct err *err)
 	return rc;
 }
 
+/* The map stands still while the stage is being committed: it is read without the lock, so that
+ * looking at the stage does not wait for a million paths. */
 enum rc
 stage_edits(struct stage *s, struct tree_edit **out, size_t *count, struct err *err)
 {
-	struct tree_edit *edits = NULL;
+	struct stage_map_cursor c;
+	struct stage_entry e;
+	size_t n = stage_map_count(s->map), path_bytes = 0, i = 0;
 
-	pthread_mutex_lock(&s->mtx);
-	size_t n = stage_map_count(s->map);
-	enum rc rc = stage_map_sort(s->map, err);
-	if (rc == RC_OK && (edits = calloc(n + 1, sizeof *edits)) == NULL)
-		rc = err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	for (size_t i = 0; rc == RC_OK && i < n; i++) {
-		const struct stage_entry *e = stage_map_at(s->map, i);
-		edits[i] = (struct tree_edit){
+	stage_map_seek(s->map, &c, "", 0, false);
+	while (stage_map_next(&c, &e))
+		path_bytes += e.path_len;
+	struct tree_edit *edits = malloc(n * sizeof *edits + path_bytes + 1);
+	if (edits == NULL)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	char *path = (char *)(edits + n);
+	stage_map_seek(s->map, &c, "", 0, false);
+	while (stage_map_next(&c, &e)) {
+		memcpy(path, e.path, e.path_len);
+		edits[i++] = (struct tree_edit){
 			.op = TREE_EDIT_PUT,
-			.entry = {e->path, e->path_len, {e->kind, e->id, e->size}, e->mode,
-				e->mtime_ns},
+			.entry = {path, e.path_len, {e.kind, e.id, e.size}, e.mode, e.mtime_ns},
 		};
+		path += e.path_len;
 	}
-	pthread_mutex_unlock(&s->mtx);
-	if (rc == RC_OK) {
-		*out = edits;
-		*count = n;
-	}
-	return rc;
+	*out = edits;
+	*count = n;
+	return RC_OK;
 }
 
 void
@@ -556,22 +561,29 @@ stage_info(struct stage *s, struct stage_info *out)
 	pthread_mutex_unlock(&s->mtx);
 }
 
+static struct tree_entry
+entry_of(const struct stage_entry *e)
+{
+	return (struct tree_entry){
+		e->path, e->path_len, {e->kind, e->id, e->size}, e->mode, e->mtime_ns};
+}
+
 enum rc
 stage_file_find(
 	struct stage *s, const char *path, size_t path_len, struct tree_entry *out, struct err *err)
 {
 	char shown[PATH_SHOW_BYTES];
+	struct stage_entry e;
 
 	pthread_mutex_lock(&s->mtx);
-	const struct stage_entry *e = stage_map_find(s->map, path, path_len);
-	if (e != NULL)
-		*out = (struct tree_entry){
-			path, path_len, {e->kind, e->id, e->size}, e->mode, e->mtime_ns};
+	bool found = stage_map_find(s->map, path, path_len, &e);
 	pthread_mutex_unlock(&s->mtx);
-	if (e != NULL)
-		return RC_OK;
-	return err_set(err, RC_NOT_FOUND, "path-not-found", "stage \"%s\" has no file \"%s\"",
-		s->name, path_show(shown, path, path_len));
+	if (!found)
+		return err_set(err, RC_NOT_FOUND, "path-not-found",
+			"stage \"%s\" has no file \"%s\"", s->name,
+			path_show(shown, path, path_len));
+	*out = entry_of(&e);
+	return RC_OK;
 }
 
 bool
@@ -579,29 +591,24 @@ stage_file_list(struct stage *s, const char *prefix, size_t prefix_len, const ch
 	size_t after_len, size_t limit, void (*fn)(void *arg, const struct tree_entry *e),
 	void *arg)
 {
-	struct err err = ERR_INIT;
+	struct stage_map_cursor c;
+	struct stage_entry e;
 	bool more = false;
 
 	pthread_mutex_lock(&s->mtx);
-	if (stage_map_sort(s->map, &err) == RC_OK) {
-		size_t n = stage_map_count(s->map);
-		size_t i = stage_map_lower(s->map, prefix, prefix_len, false);
-		if (after_len > 0) {
-			size_t j = stage_map_lower(s->map, after, after_len, true);
-			i = j > i ? j : i;
+	if (after_len > 0 && tree_key_cmp(after, after_len, prefix, prefix_len) >= 0)
+		stage_map_seek(s->map, &c, after, after_len, true);
+	else
+		stage_map_seek(s->map, &c, prefix, prefix_len, false);
+	for (size_t given = 0; stage_map_next(&c, &e); given++) {
+		if (e.path_len < prefix_len || memcmp(e.path, prefix, prefix_len) != 0)
+			break;
+		if (given == limit) {
+			more = true;
+			break;
 		}
-		for (size_t given = 0; i < n; i++, given++) {
-			const struct stage_entry *e = stage_map_at(s->map, i);
-			if (e->path_len < prefix_len || memcmp(e->path, prefix, prefix_len) != 0)
-				break;
-			if (given == limit) {
-				more = true;
-				break;
-			}
-			struct tree_entry t = {e->path, e->path_len, {e->kind, e->id, e->size},
-				e->mode, e->mtime_ns};
-			fn(arg, &t);
-		}
+		struct tree_entry t = entry_of(&e);
+		fn(arg, &t);
 	}
 	pthread_mutex_unlock(&s->mtx);
 	return more;

@@ -98,12 +98,12 @@ struct stage_info {
 };
 void stage_info(struct stage *s, struct stage_info *out);
 
-/* One staged file; entry->path is copied into path (PATH_BYTES_MAX + 1). RC_NOT_FOUND kind
- * "path-not-found". */
+/* One staged file; out->path is the caller's path. RC_NOT_FOUND kind "path-not-found". */
 enum rc stage_file_find(struct stage *s, const char *path, size_t path_len, struct tree_entry *out,
 	struct err *err);
-/* Staged files with the prefix, after `after` (by memcmp order), up to limit: fn is called with the
- * stage locked and must not call back. Returns whether there are more. */
+/* Staged files with the prefix, after `after` (by memcmp order; none if after_len is 0), up to
+ * limit: fn is called with the stage locked and must not call back; the entry is borrowed for the
+ * call. Returns whether there are more. */
 bool stage_file_list(struct stage *s, const char *prefix, size_t prefix_len, const char *after,
 	size_t after_len, size_t limit, void (*fn)(void *arg, const struct tree_entry *e),
 	void *arg);
@@ -199,8 +199,8 @@ enum rc stage_abandon(struct stages *ss, struct stage *s, struct err *err);
 /* Close it for a commit. RC_CONFLICT: stage-busy (uploads under way), stage-empty (allow_empty
  * false), stage-committed, stage-committing; RC_NOT_FOUND stage-expired. */
 enum rc stage_begin_commit(struct stage *s, bool allow_empty, struct err *err);
-/* All staged entries as edits sorted by path, owned by the caller (free()); paths borrowed until
- * stage_end_commit. */
+/* All staged entries as edits sorted by path, with their paths in one piece of memory, owned by the
+ * caller (free()). Only between stage_begin_commit and stage_end_commit. RC_NOMEM. */
 enum rc stage_edits(struct stage *s, struct tree_edit **out, size_t *count, struct err *err);
 void stage_end_commit(struct stage *s, const struct sha256 *commit_id /* NULL: open again */);
 /* Whether the commit happened is not known: forget what is in memory, the next use reads the row.

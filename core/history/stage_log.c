@@ -90,7 +90,7 @@ apply_one(struct stage_map *m, struct cur *c, struct stage_cost *cost, struct er
 	memcpy(e.id.b, id, sizeof e.id.b);
 	e.mode = (uint32_t)mode;
 	e.mtime_ns = (int64_t)(mtime >> 1 ^ (0 - (mtime & 1)));
-	return stage_map_put(m, &e, err);
+	return stage_map_put(m, &e, NULL, err);
 }
 
 enum rc

@@ -1,31 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A tree of two levels: an array of pointers is as fast to search as inner nodes would be, and to
+ * insert into one that fits a cache costs less than a look at memory. */
 #include "stage_map.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "checksum.h"
+#include "tree_node.h"
 
-#define PATH_BLOCK_BYTES ((size_t)64 << 10)
-#define ENTRIES_MAX      ((size_t)1 << 30)
-
-struct path_block {
-	struct path_block *next;
-	size_t used;
-	char bytes[];
-};
+#define JOIN_ENTRIES_MAX (STAGE_LEAF_ENTRIES_MAX / 2) /* two leaves with so many become one */
+#define LEAVES_FIRST     2
 
 struct stage_map {
-	struct stage_entry *entries;
-	size_t entry_count, entry_cap;
-	uint32_t *table;   /* index + 1; 0 empty */
-	size_t table_size; /* power of two */
-	struct path_block *paths;
-	uint32_t *sorted;
-	size_t sorted_count;
-	bool sorted_ok;
-	size_t live_count;
-	uint64_t live_bytes;
+	struct stage_leaf **leaves;
+	size_t leaf_count, leaf_cap;
+	size_t near; /* the leaf of the last put */
+	size_t count;
+	uint64_t bytes;
+	size_t leaf_memory; /* of all leaves */
 };
 
 enum rc
@@ -44,209 +36,303 @@ stage_map_free(struct stage_map *m)
 {
 	if (m == NULL)
 		return;
-	while (m->paths != NULL) {
-		struct path_block *b = m->paths;
-		m->paths = b->next;
-		free(b);
-	}
-	free(m->entries);
-	free(m->table);
-	free(m->sorted);
+	for (size_t i = 0; i < m->leaf_count; i++)
+		free(m->leaves[i]);
+	free(m->leaves);
 	free(m);
 }
 
-static size_t
-slot_of(const struct stage_map *m, const char *path, size_t len)
-{
-	size_t at = (size_t)checksum64(path, len) & (m->table_size - 1);
+/* ---- leaves ---- */
 
-	while (m->table[at] != 0) {
-		const struct stage_entry *e = &m->entries[m->table[at] - 1];
-		if (e->path_len == len && memcmp(e->path, path, len) == 0)
-			break;
-		at = (at + 1) & (m->table_size - 1);
+/* The last leaf that begins at or before path, else the first. */
+static size_t
+leaf_of(const struct stage_map *m, const char *path, size_t path_len)
+{
+	size_t lo = 0, hi = m->leaf_count;
+
+	while (hi - lo > 1) {
+		size_t mid = lo + (hi - lo) / 2;
+		if (stage_leaf_compare(m->leaves[mid], path, path_len) < 0)
+			hi = mid;
+		else
+			lo = mid;
 	}
-	return at;
+	return lo;
+}
+
+/* The same, faster for one that is near the last: files mostly come by directories. */
+static size_t
+leaf_of_next(const struct stage_map *m, const char *path, size_t path_len)
+{
+	size_t at = m->near;
+
+	if (at < m->leaf_count && stage_leaf_compare(m->leaves[at], path, path_len) >= 0 &&
+		(at + 1 == m->leaf_count ||
+			stage_leaf_compare(m->leaves[at + 1], path, path_len) < 0))
+		return at;
+	return leaf_of(m, path, path_len);
 }
 
 static bool
-grow(struct stage_map *m)
+reserve_leaf(struct stage_map *m)
 {
-	if (m->entry_count == m->entry_cap) {
-		size_t cap = m->entry_cap == 0 ? 16 : m->entry_cap * 2;
-		if (cap > ENTRIES_MAX)
-			return false;
-		struct stage_entry *more = realloc(m->entries, cap * sizeof *more);
-		if (more == NULL)
-			return false;
-		m->entries = more;
-		m->entry_cap = cap;
-	}
-	if ((m->entry_count + 1) * 2 <= m->table_size)
+	if (m->leaf_count < m->leaf_cap)
 		return true;
-	size_t size = m->table_size == 0 ? 64 : m->table_size * 2;
-	uint32_t *table = calloc(size, sizeof *table);
-	if (table == NULL)
+	size_t cap = m->leaf_cap + m->leaf_cap / 4 + LEAVES_FIRST;
+	struct stage_leaf **more = realloc(m->leaves, cap * sizeof *more);
+	if (more == NULL)
 		return false;
-	free(m->table);
-	m->table = table;
-	m->table_size = size;
-	for (size_t i = 0; i < m->entry_count; i++)
-		m->table[slot_of(m, m->entries[i].path, m->entries[i].path_len)] = (uint32_t)i + 1;
+	m->leaves = more;
+	m->leaf_cap = cap;
 	return true;
 }
 
-static const char *
-keep_path(struct stage_map *m, const char *path, size_t len)
+/* After reserve_leaf. */
+static void
+add_leaf(struct stage_map *m, size_t at, struct stage_leaf *leaf)
 {
-	struct path_block *b = m->paths;
-
-	if (b == NULL || PATH_BLOCK_BYTES - b->used < len + 1) {
-		b = malloc(sizeof *b + PATH_BLOCK_BYTES);
-		if (b == NULL)
-			return NULL;
-		b->next = m->paths;
-		b->used = 0;
-		m->paths = b;
-	}
-	char *at = b->bytes + b->used;
-	memcpy(at, path, len);
-	at[len] = '\0';
-	b->used += len + 1;
-	return at;
+	memmove(m->leaves + at + 1, m->leaves + at, (m->leaf_count - at) * sizeof *m->leaves);
+	m->leaves[at] = leaf;
+	m->leaf_count++;
 }
 
 static void
-account(struct stage_map *m, const struct stage_entry *e, int sign)
+drop_leaf(struct stage_map *m, size_t at)
 {
-	if (e->removed)
+	free(m->leaves[at]);
+	m->leaf_count--;
+	memmove(m->leaves + at, m->leaves + at + 1, (m->leaf_count - at) * sizeof *m->leaves);
+	if (m->leaf_count > 0)
 		return;
-	m->live_count = (size_t)((int64_t)m->live_count + sign);
-	m->live_bytes += sign > 0 ? e->size : (uint64_t)0 - e->size;
+	free(m->leaves);
+	m->leaves = NULL;
+	m->leaf_cap = 0;
+}
+
+static bool
+add_leaf_with(struct stage_map *m, size_t at, const struct stage_entry *e)
+{
+	if (!reserve_leaf(m))
+		return false;
+	struct stage_leaf *leaf = stage_leaf_new(e);
+	if (leaf == NULL)
+		return false;
+	add_leaf(m, at, leaf);
+	m->leaf_memory += stage_leaf_memory(leaf);
+	return true;
+}
+
+static bool
+split_leaf(struct stage_map *m, size_t at)
+{
+	struct stage_leaf *right;
+
+	if (!reserve_leaf(m))
+		return false;
+	m->leaf_memory -= stage_leaf_memory(m->leaves[at]);
+	bool done = stage_leaf_split(&m->leaves[at], &right);
+	m->leaf_memory += stage_leaf_memory(m->leaves[at]);
+	if (!done)
+		return false;
+	m->leaf_memory += stage_leaf_memory(right);
+	add_leaf(m, at + 1, right);
+	return true;
+}
+
+static bool
+is_full(const struct stage_leaf *leaf)
+{
+	return leaf->count == STAGE_LEAF_ENTRIES_MAX;
+}
+
+/* ---- putting ---- */
+
+static bool
+put_in_leaf(struct stage_map *m, size_t at, const struct stage_leaf_place *place,
+	const struct stage_entry *e)
+{
+	m->leaf_memory -= stage_leaf_memory(m->leaves[at]);
+	bool done = stage_leaf_put(&m->leaves[at], place, e);
+	m->leaf_memory += stage_leaf_memory(m->leaves[at]);
+	return done;
+}
+
+/* A new entry behind the last one of a full leaf goes in front of the next, or begins one: what
+ * comes in order fills its leaves. */
+static bool
+insert_new(
+	struct stage_map *m, size_t at, struct stage_leaf_place *place, const struct stage_entry *e)
+{
+	if (is_full(m->leaves[at]) && place->at == m->leaves[at]->used) {
+		at++;
+		if (at == m->leaf_count || is_full(m->leaves[at]))
+			return add_leaf_with(m, at, e);
+		stage_leaf_seek(m->leaves[at], e->path, e->path_len, place);
+	} else if (is_full(m->leaves[at])) {
+		if (!split_leaf(m, at))
+			return false;
+		at += stage_leaf_compare(m->leaves[at + 1], e->path, e->path_len) > 0;
+		stage_leaf_seek(m->leaves[at], e->path, e->path_len, place);
+	}
+	return put_in_leaf(m, at, place, e);
+}
+
+static bool
+is_same(const struct stage_entry *a, const struct stage_entry *b)
+{
+	return a->kind == b->kind && a->size == b->size && sha256_equal(&a->id, &b->id) &&
+	       a->mode == b->mode && a->mtime_ns == b->mtime_ns;
 }
 
 enum rc
-stage_map_put(struct stage_map *m, const struct stage_entry *e, struct err *err)
+stage_map_put(struct stage_map *m, const struct stage_entry *e, bool *unchanged, struct err *err)
 {
-	if (!grow(m))
-		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	size_t slot = slot_of(m, e->path, e->path_len);
-	struct stage_entry *at;
-	if (m->table[slot] != 0) {
-		at = &m->entries[m->table[slot] - 1];
-		const char *path = at->path;
-		m->sorted_ok = m->sorted_ok && !at->removed;
-		account(m, at, -1);
-		*at = *e;
-		at->path = path;
+	struct stage_leaf_place place = {.found = false};
+	struct stage_entry old = {.size = 0};
+	size_t at = leaf_of_next(m, e->path, e->path_len);
+	bool same = false, done;
+
+	if (m->leaf_count > 0)
+		stage_leaf_seek(m->leaves[at], e->path, e->path_len, &place);
+	if (place.found) {
+		stage_leaf_get(m->leaves[at], &place, &old);
+		same = is_same(&old, e);
+		done = same || put_in_leaf(m, at, &place, e);
+	} else if (m->leaf_count > 0) {
+		done = insert_new(m, at, &place, e);
 	} else {
-		const char *path = keep_path(m, e->path, e->path_len);
-		if (path == NULL)
-			return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-		at = &m->entries[m->entry_count++];
-		*at = *e;
-		at->path = path;
-		m->table[slot] = (uint32_t)m->entry_count;
-		m->sorted_ok = false;
+		done = add_leaf_with(m, 0, e);
 	}
-	at->removed = 0;
-	account(m, at, 1);
+	if (!done)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	m->near = at;
+	m->count += !place.found;
+	m->bytes += e->size - old.size;
+	if (unchanged != NULL)
+		*unchanged = same;
 	return RC_OK;
+}
+
+/* ---- removing ---- */
+
+/* Two neighbours with few entries become one, so that those which stay do not pay for those which
+ * went. Without memory they go on as they are. */
+static void
+join_leaves(struct stage_map *m, size_t at)
+{
+	if (at + 1 >= m->leaf_count ||
+		m->leaves[at]->count + m->leaves[at + 1]->count > JOIN_ENTRIES_MAX)
+		return;
+	size_t before = stage_leaf_memory(m->leaves[at]) + stage_leaf_memory(m->leaves[at + 1]);
+	if (!stage_leaf_join(&m->leaves[at], m->leaves[at + 1]))
+		return;
+	m->leaf_memory += stage_leaf_memory(m->leaves[at]) - before;
+	drop_leaf(m, at + 1);
 }
 
 bool
 stage_map_remove(struct stage_map *m, const char *path, size_t path_len)
 {
-	if (m->table_size == 0)
+	struct stage_leaf_place place = {.found = false};
+	struct stage_entry old;
+	size_t at = leaf_of(m, path, path_len);
+
+	if (m->leaf_count > 0)
+		stage_leaf_seek(m->leaves[at], path, path_len, &place);
+	if (!place.found)
 		return false;
-	uint32_t index = m->table[slot_of(m, path, path_len)];
-	if (index == 0 || m->entries[index - 1].removed)
-		return false;
-	account(m, &m->entries[index - 1], -1);
-	m->entries[index - 1].removed = 1;
-	m->sorted_ok = false;
+	stage_leaf_get(m->leaves[at], &place, &old);
+	m->count--;
+	m->bytes -= old.size;
+	m->leaf_memory -= stage_leaf_memory(m->leaves[at]);
+	stage_leaf_remove(&m->leaves[at], &place);
+	if (m->leaves[at]->count == 0) {
+		drop_leaf(m, at);
+	} else {
+		m->leaf_memory += stage_leaf_memory(m->leaves[at]);
+		join_leaves(m, at);
+	}
+	if (at > 0)
+		join_leaves(m, at - 1);
 	return true;
 }
 
-const struct stage_entry *
-stage_map_find(const struct stage_map *m, const char *path, size_t path_len)
+/* ---- looking ---- */
+
+bool
+stage_map_find(
+	const struct stage_map *m, const char *path, size_t path_len, struct stage_entry *out)
 {
-	if (m->table_size == 0)
-		return NULL;
-	uint32_t index = m->table[slot_of(m, path, path_len)];
-	if (index == 0 || m->entries[index - 1].removed)
-		return NULL;
-	return &m->entries[index - 1];
+	struct stage_leaf_place place = {.found = false};
+	size_t at = leaf_of(m, path, path_len);
+
+	if (m->leaf_count > 0)
+		stage_leaf_seek(m->leaves[at], path, path_len, &place);
+	if (!place.found)
+		return false;
+	stage_leaf_get(m->leaves[at], &place, out);
+	out->path = path;
+	out->path_len = (uint16_t)path_len;
+	return true;
 }
 
 size_t
 stage_map_count(const struct stage_map *m)
 {
-	return m->live_count;
+	return m->count;
 }
 
 uint64_t
 stage_map_bytes(const struct stage_map *m)
 {
-	return m->live_bytes;
+	return m->bytes;
 }
 
-static int
-compare(const char *a, size_t a_len, const char *b, size_t b_len)
+static size_t
+allocated(size_t bytes)
 {
-	int d = memcmp(a, b, a_len < b_len ? a_len : b_len);
-
-	return d != 0 ? d : (a_len > b_len) - (a_len < b_len);
-}
-
-static int
-by_path(const void *a, const void *b, void *arg)
-{
-	const struct stage_map *m = arg;
-	const struct stage_entry *x = &m->entries[*(const uint32_t *)a];
-	const struct stage_entry *y = &m->entries[*(const uint32_t *)b];
-
-	return compare(x->path, x->path_len, y->path, y->path_len);
-}
-
-enum rc
-stage_map_sort(struct stage_map *m, struct err *err)
-{
-	if (m->sorted_ok)
-		return RC_OK;
-	uint32_t *sorted = malloc((m->live_count + 1) * sizeof *sorted);
-	if (sorted == NULL)
-		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	free(m->sorted);
-	m->sorted = sorted;
-	m->sorted_count = 0;
-	for (size_t i = 0; i < m->entry_count; i++)
-		if (!m->entries[i].removed)
-			m->sorted[m->sorted_count++] = (uint32_t)i;
-	qsort_r(m->sorted, m->sorted_count, sizeof *m->sorted, by_path, m);
-	m->sorted_ok = true;
-	return RC_OK;
-}
-
-const struct stage_entry *
-stage_map_at(const struct stage_map *m, size_t i)
-{
-	return &m->entries[m->sorted[i]];
+	/* a word of its own, and steps of two */
+	return bytes == 0 ? 0 : (bytes + sizeof(size_t) + 15) / 16 * 16;
 }
 
 size_t
-stage_map_lower(const struct stage_map *m, const char *key, size_t key_len, bool after)
+stage_map_memory(const struct stage_map *m)
 {
-	size_t lo = 0, hi = m->sorted_count;
+	return allocated(sizeof *m) + allocated(m->leaf_cap * sizeof *m->leaves) + m->leaf_memory;
+}
 
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		const struct stage_entry *e = stage_map_at(m, mid);
-		int d = compare(e->path, e->path_len, key, key_len);
-		if (d < 0 || (after && d == 0))
-			lo = mid + 1;
-		else
-			hi = mid;
+void
+stage_map_seek(const struct stage_map *m, struct stage_map_cursor *c, const char *key,
+	size_t key_len, bool after)
+{
+	struct stage_entry e;
+
+	c->map = m;
+	c->leaf = leaf_of(m, key, key_len);
+	c->at = 0;
+	if (m->leaf_count == 0)
+		return;
+	/* the record at the place is read on top of itself: its beginning is there already */
+	const struct stage_leaf *leaf = m->leaves[c->leaf];
+	for (uint32_t next; c->at < leaf->used; c->at = next) {
+		next = stage_leaf_read(leaf, c->at, c->path, &e);
+		int d = tree_key_cmp(e.path, e.path_len, key, key_len);
+		if (d > 0 || (d == 0 && !after))
+			break;
 	}
-	return lo;
+}
+
+bool
+stage_map_next(struct stage_map_cursor *c, struct stage_entry *out)
+{
+	const struct stage_map *m = c->map;
+
+	if (c->leaf < m->leaf_count && c->at == m->leaves[c->leaf]->used) {
+		c->leaf++;
+		c->at = 0;
+	}
+	if (c->leaf >= m->leaf_count)
+		return false;
+	c->at = stage_leaf_read(m->leaves[c->leaf], c->at, c->path, out);
+	return true;
 }

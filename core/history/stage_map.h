@@ -8,43 +8,48 @@
 
 #include "content.h"
 #include "err.h"
+#include "path.h"
+#include "stage_leaf.h"
 
-/* stage_map: the staged files of one stage, by path.
+/* stage_map: the staged files of one stage, by path, in the order of memcmp.
  *
- * Entries lie in one array in the order they first came, paths in blocks that never move, a hash
- * table of 4-byte indices finds them, and an index sorted by path is made when somebody asks for
- * order. A removed entry stays as a tombstone until the map is freed.
- * Not thread-safe: the stage's lock guards it. */
-
-struct stage_entry {
-	const char *path; /* in the map's own memory, NUL-terminated */
-	uint16_t path_len;
-	uint8_t kind; /* enum content_kind */
-	uint8_t removed;
-	uint32_t mode;
-	int64_t mtime_ns;
-	uint64_t size;
-	struct sha256 id;
-};
+ * Packed leaves (stage_leaf.h), and an array of them in order: what sorts a path is what finds it,
+ * so there is no index to make and none to keep. Nothing else is held: a path that is put a million
+ * times takes the room of one, and what is removed is gone.
+ * Memory: at most 48 bytes an entry beside its path as it is spelt out, usually fewer than the path
+ * alone, because neighbours share its beginning; 200 bytes for a map of one entry.
+ * Not thread-safe: the stage's lock guards it. Many threads may read one that nobody changes. */
 
 struct stage_map;
 
 enum rc stage_map_open(struct stage_map **out, struct err *err);
 void stage_map_free(struct stage_map *m);
-/* Put or replace. RC_NOMEM: nothing changed. */
-enum rc stage_map_put(struct stage_map *m, const struct stage_entry *e, struct err *err);
+/* Put or replace; e is borrowed for the call. *unchanged (may be NULL): the map had just this.
+ * RC_NOMEM: nothing changed. */
+enum rc stage_map_put(
+	struct stage_map *m, const struct stage_entry *e, bool *unchanged, struct err *err);
 /* false: it was not there. */
 bool stage_map_remove(struct stage_map *m, const char *path, size_t path_len);
-/* NULL if it is not there. */
-const struct stage_entry *stage_map_find(
-	const struct stage_map *m, const char *path, size_t path_len);
+/* out->path is the caller's path. false: it is not there, out is untouched. */
+bool stage_map_find(
+	const struct stage_map *m, const char *path, size_t path_len, struct stage_entry *out);
 /* Files there are, and the sum of their sizes. */
 size_t stage_map_count(const struct stage_map *m);
 uint64_t stage_map_bytes(const struct stage_map *m);
-/* The i-th file by path; i < stage_map_count. Sorts if anything changed since. RC_NOMEM. */
-enum rc stage_map_sort(struct stage_map *m, struct err *err);
-const struct stage_entry *stage_map_at(const struct stage_map *m, size_t i);
-/* First index whose path is >= (after false) or > (after true) key. After stage_map_sort. */
-size_t stage_map_lower(const struct stage_map *m, const char *key, size_t key_len, bool after);
+/* Bytes of memory, the allocator's own included. */
+size_t stage_map_memory(const struct stage_map *m);
+
+/* Goes through the files in order. Good until the map changes; needs no end. */
+struct stage_map_cursor {
+	const struct stage_map *map;
+	size_t leaf;
+	uint32_t at;
+	char path[PATH_BYTES_MAX + 1];
+};
+/* Before the first path that is >= key, or > key if after. */
+void stage_map_seek(const struct stage_map *m, struct stage_map_cursor *c, const char *key,
+	size_t key_len, bool after);
+/* The next file; out->path is NUL-terminated and borrowed until the next call. false: no more. */
+bool stage_map_next(struct stage_map_cursor *c, struct stage_entry *out);
 
 #endif

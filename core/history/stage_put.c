@@ -311,13 +311,8 @@ count_file(struct stage *s, uint64_t size)
 static enum rc
 enter(struct stage *s, const struct stage_entry *e, bool *unchanged, struct err *err)
 {
-	const struct stage_entry *old = stage_map_find(s->map, e->path, e->path_len);
+	enum rc rc = stage_map_put(s->map, e, unchanged, err);
 
-	if (unchanged != NULL)
-		*unchanged = old != NULL && old->kind == e->kind && old->size == e->size &&
-			     sha256_equal(&old->id, &e->id) && old->mode == e->mode &&
-			     old->mtime_ns == e->mtime_ns;
-	enum rc rc = stage_map_put(s->map, e, err);
 	if (rc != RC_OK)
 		map_failed(s);
 	else
