@@ -92,7 +92,9 @@ archive_upload_enter(struct archive_upload *u, struct stage *s)
 	reply_header(u->rq, "Digstore-Stage", "%s", stage_name(s));
 	u->live.label = "archive";
 	u->live.total_bytes = u->rq->length_known ? u->rq->body_bytes : UINT64_MAX;
-	enum rc rc = body_pipe_open(on_room, u->rq, &u->pipe, &err);
+	enum rc rc = stage_check_room(s, &err);
+	if (rc == RC_OK)
+		rc = body_pipe_open(on_room, u->rq, &u->pipe, &err);
 	if (rc == RC_OK)
 		rc = stage_live_begin(s, &u->live, &err);
 	if (rc != RC_OK) {

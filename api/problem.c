@@ -46,6 +46,7 @@ static const struct problem_kind kinds[] = {
 	{"body-too-large", 413, "The body is too large"},
 	{"json-too-large", 413, "The JSON body is too large"},
 	{"archive-too-large", 413, "The archive is too large"},
+	{"stage-full", 413, "The stage is full"},
 	{"uri-too-long", 414, "The request target is too long"},
 	{"unsupported-media-type", 415, "The media type is not supported"},
 	{"unsupported-encoding", 415, "The content encoding is not supported"},

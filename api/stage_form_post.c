@@ -253,7 +253,9 @@ enter(struct form *f, struct err *err)
 		return rc;
 	f->live.label = "form";
 	f->live.total_bytes = rq->length_known ? rq->body_bytes : UINT64_MAX;
-	rc = stage_live_begin(f->stage, &f->live, err);
+	rc = stage_check_room(f->stage, err);
+	if (rc == RC_OK)
+		rc = stage_live_begin(f->stage, &f->live, err);
 	if (rc != RC_OK)
 		return rc;
 	f->entered = true;

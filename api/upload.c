@@ -385,8 +385,10 @@ upload_enter(struct upload *u, struct stage *s)
 	put->total_bytes = u->has_range          ? u->range.total
 			   : u->rq->length_known ? u->rq->body_bytes
 						 : LENGTH_UNKNOWN;
-	enum rc rc =
-		enter_alone(u, s, u->rq->length_known ? u->rq->body_bytes : LENGTH_UNKNOWN, &err);
+	enum rc rc = stage_check_room(s, &err);
+	if (rc == RC_OK)
+		rc = enter_alone(
+			u, s, u->rq->length_known ? u->rq->body_bytes : LENGTH_UNKNOWN, &err);
 	if (rc != RC_OK) {
 		upload_refuse(u, &err);
 		return false;

@@ -80,6 +80,8 @@ const struct config_key config_keys[] = {
 		"life of a stage that asks for none"},
 	{"limits", "stage_ttl_max", KEY_DURATION, AT(stage_ttl_max_ms), SECOND, 3650 * DAY, "30d",
 		NULL, "longest life a stage may ask for"},
+	{"limits", "stage_memory", KEY_BYTES, AT(stage_memory_bytes), 64 * KIB, TIB, "1GiB", NULL,
+		"memory for the list of one stage's files, about 100 bytes each; then it is full"},
 	{"limits", "upload_bytes_max", KEY_BYTES, AT(upload_bytes_max), 1, INT64_MAX, "5TiB", NULL,
 		"largest body of one upload"},
 	{"limits", "archive_entries_max", KEY_INT, AT(archive_entries_max), 1, 1000000000,

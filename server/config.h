@@ -66,6 +66,7 @@ struct config {
 	uint64_t read_memory_bytes;
 	uint64_t stage_ttl_ms;
 	uint64_t stage_ttl_max_ms;
+	uint64_t stage_memory_bytes;
 	uint64_t upload_bytes_max;
 	uint64_t archive_entries_max;
 	uint64_t archive_expanded_bytes_max;

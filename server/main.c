@@ -228,6 +228,7 @@ open_core(struct server *s, struct err *err)
 		.ingest = x->ingest,
 		.ttl_us = c->stage_ttl_ms * 1000,
 		.ttl_max_us = c->stage_ttl_max_ms * 1000,
+		.memory_max = (size_t)c->stage_memory_bytes,
 	};
 	struct read_options reads = {
 		.db = s->db,

@@ -370,6 +370,22 @@ stage_check_open(struct stage *s, struct err *err)
 }
 
 enum rc
+stage_check_room(struct stage *s, struct err *err)
+{
+	size_t max = s->ss->options.memory_max;
+
+	pthread_mutex_lock(&s->mtx);
+	bool full = max > 0 && stage_map_memory(s->map) >= max;
+	pthread_mutex_unlock(&s->mtx);
+	if (!full)
+		return RC_OK;
+	return err_set(err, RC_TOO_LARGE, "stage-full",
+		"the files of stage \"%s\" take the %zu bytes of memory that one stage may take; "
+		"commit it and go on in another",
+		s->name, max);
+}
+
+enum rc
 stage_live_begin(struct stage *s, struct stage_live *live, struct err *err)
 {
 	pthread_mutex_lock(&s->mtx);

@@ -56,6 +56,7 @@ struct stages_options {
 	struct ingest *ingest;
 	uint64_t ttl_us;     /* life of a stage that does not say how long */
 	uint64_t ttl_max_us; /* longest a stage may ask for */
+	size_t memory_max;   /* of one stage's files; 0: any */
 };
 
 enum rc stages_open(const struct stages_options *options, struct stages **out, struct err *err);
@@ -79,6 +80,9 @@ void stage_unref(struct stage *s);
 /* RC_OK if files may be put now; else kind stage-expired (RC_NOT_FOUND), stage-committed,
  * stage-committing (RC_CONFLICT) or stage-not-found. */
 enum rc stage_check_open(struct stage *s, struct err *err);
+/* RC_TOO_LARGE kind "stage-full": the paths and ids of what is staged take memory_max already. What
+ * is under way then may go over it. */
+enum rc stage_check_room(struct stage *s, struct err *err);
 
 /* ---- looking ---- */
 

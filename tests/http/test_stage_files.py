@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from client import quote, sha256, wait_until
+from archives import tar
+from client import Client, Repo, quote, sha256, wait_until
+from digstore_server import Server
 
 EMPTY_ID = "chunk:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -127,6 +129,34 @@ def test_stage_counts_what_is_in_it(client, repo):
     assert stage["receipt"]["logical_bytes"] == 9
     client.delete(repo.stage_file("s", "b/c"))
     assert client.get(repo.stage("s")).json()["files"] == 1
+
+
+def refused_as_full(answer):
+    assert (answer.status, answer.kind) == (413, "stage-full"), answer
+
+
+def test_full_stage_takes_no_more_files(contract):
+    """Removing and committing go on; what came in as one archive counts whole."""
+    with Server(environment={"DIGSTORE_STAGE_MEMORY": "64KiB"}) as server:
+        server.start()
+        client = Client(server, contract)
+        repo = Repo(client, "full-stage")
+        names = [sha256(str(i).encode()) for i in range(1000)]
+        archive = tar({name: b"" for name in names})
+        tar_type = {"Content-Type": "application/x-tar"}
+        form_type = {"Content-Type": "multipart/form-data; boundary=b"}
+        form = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\nx\r\n--b--'
+        assert client.put(f"{repo.stage('s')}/archive", archive, headers=tar_type).status == 201
+        refused_as_full(client.put(repo.stage_file("s", "new"), b"x"))
+        refused_as_full(client.put(repo.stage_file("s", names[0]), b"x"))
+        refused_as_full(client.put(f"{repo.stage('s')}/archive", archive, headers=tar_type))
+        refused_as_full(client.post(f"{repo.stage('s')}/form", form, headers=form_type))
+        assert client.put(repo.stage("s")).json()["files"] == 1000
+        for name in names[:500]:
+            assert client.delete(repo.stage_file("s", name)).status == 204
+        repo.put("s", "new", b"x")
+        repo.put("other", "new", b"x")
+        assert repo.commit("s")["files"] == 501
 
 
 # ---- files
