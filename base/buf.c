@@ -129,18 +129,21 @@ buf_add_varint(struct buf *b, uint64_t v)
 void
 buf_addf(struct buf *b, const char *fmt, ...)
 {
+	size_t room = b->failed ? 0 : b->cap - b->len;
 	va_list ap;
 	va_list again;
 
 	va_start(ap, fmt);
 	va_copy(again, ap);
-	int need = vsnprintf(NULL, 0, fmt, ap);
+	int need = vsnprintf(room > 0 ? (char *)b->data + b->len : NULL, room, fmt, ap);
 	va_end(ap);
-	if (need >= 0 && buf_reserve(b, (size_t)need + 1)) {
+	if (need < 0) {
+		b->failed = true;
+	} else if ((size_t)need < room) {
+		b->len += (size_t)need;
+	} else if (buf_reserve(b, (size_t)need + 1)) {
 		vsnprintf((char *)b->data + b->len, (size_t)need + 1, fmt, again);
 		b->len += (size_t)need;
-	} else {
-		b->failed = true;
 	}
 	va_end(again);
 }

@@ -115,6 +115,33 @@ formatted(void **state)
 	buf_done(&b);
 }
 
+/* Whatever room is left, the text is whole or the buffer as it was. */
+static void
+formatted_into_any_room(void **state)
+{
+	char before[80], text[80];
+	struct buf b;
+	(void)state;
+
+	memset(before, 'b', sizeof before);
+	memset(text, 't', sizeof text);
+	for (int used = 0; used < 70; used++) {
+		for (int len = 0; len < 70; len++) {
+			buf_init(&b, 72);
+			buf_add(&b, before, (size_t)used);
+			buf_addf(&b, "%.*s", len, text);
+			bool fits = used + len + 1 <= 72; /* with the NUL */
+			assert_int_equal(buf_ok(&b), fits);
+			assert_int_equal(b.len, fits ? used + len : used);
+			if (used > 0)
+				assert_memory_equal(b.data, before, (size_t)used);
+			if (fits && len > 0)
+				assert_memory_equal(b.data + used, text, (size_t)len);
+			buf_done(&b);
+		}
+	}
+}
+
 static void
 integers_are_little_endian(void **state)
 {
@@ -431,6 +458,7 @@ main(void)
 		cmocka_unit_test(the_limit_holds),
 		cmocka_unit_test(failure_sticks),
 		cmocka_unit_test(formatted),
+		cmocka_unit_test(formatted_into_any_room),
 		cmocka_unit_test(integers_are_little_endian),
 		cmocka_unit_test(reading_past_the_end_fails_for_good),
 		cmocka_unit_test(varints_there_and_back),
