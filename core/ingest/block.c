@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
+#include <string.h>
 
 #include "ingest_internal.h"
 
@@ -11,6 +12,10 @@ block_new(const struct ingest_space *space, struct slab *slab)
 	if (b != NULL) {
 		b->space = space;
 		b->slab = slab;
+		b->chunks = b->own_chunks;
+		b->chunk_cap = BLOCK_OWN_CHUNKS;
+		b->pieces = &b->own_piece;
+		b->piece_cap = 1;
 	}
 	return b;
 }
@@ -20,17 +25,31 @@ block_free(struct block *b)
 {
 	if (b == NULL)
 		return;
-	free(b->chunks);
-	free(b->pieces);
+	if (b->chunks != b->own_chunks)
+		free(b->chunks);
+	if (b->pieces != &b->own_piece)
+		free(b->pieces);
 	free(b);
 }
 
 static uint32_t
 next_cap(uint32_t cap, uint32_t first, uint32_t max)
 {
-	uint32_t next = cap == 0 ? first : cap * 2;
+	uint32_t next = cap < first ? first : cap * 2;
 
 	return next > max ? max : next;
+}
+
+/* More memory for items; those of the block's own stay there and are copied. */
+static void *
+more(void *items, const void *own, size_t own_bytes, size_t bytes)
+{
+	if (items != own)
+		return realloc(items, bytes);
+	void *moved = malloc(bytes);
+	if (moved != NULL)
+		memcpy(moved, own, own_bytes);
+	return moved;
 }
 
 struct block_chunk *
@@ -38,7 +57,8 @@ block_add_chunk(struct block *b)
 {
 	if (b->chunk_count == b->chunk_cap) {
 		uint32_t cap = next_cap(b->chunk_cap, 24, BLOCK_CHUNKS_MAX);
-		struct block_chunk *chunks = realloc(b->chunks, cap * sizeof *chunks);
+		struct block_chunk *chunks =
+			more(b->chunks, b->own_chunks, sizeof b->own_chunks, cap * sizeof *chunks);
 		if (chunks == NULL)
 			return NULL;
 		b->chunks = chunks;
@@ -53,10 +73,9 @@ struct block_piece *
 block_add_piece(struct block *b)
 {
 	if (b->piece_count == b->piece_cap) {
-		uint32_t cap = next_cap(b->piece_cap, 1, BLOCK_PIECES_MAX);
-		if (cap > 1 && cap < 64)
-			cap = 64;
-		struct block_piece *pieces = realloc(b->pieces, cap * sizeof *pieces);
+		uint32_t cap = next_cap(b->piece_cap, 64, BLOCK_PIECES_MAX);
+		struct block_piece *pieces =
+			more(b->pieces, &b->own_piece, sizeof b->own_piece, cap * sizeof *pieces);
 		if (pieces == NULL)
 			return NULL;
 		b->pieces = pieces;

@@ -20,6 +20,7 @@
 
 #define BLOCK_CHUNKS_MAX 4096
 #define BLOCK_PIECES_MAX 2048
+#define BLOCK_OWN_CHUNKS 2
 #define WORKERS_MAX      INGEST_WORKERS_MAX
 #define WORKER_PACKS_MAX 8
 #define BATCH_BLOCKS_MAX 64
@@ -87,6 +88,9 @@ struct block {
 	uint32_t chunk_count, chunk_cap;
 	uint32_t piece_count, piece_cap;
 	uint32_t bytes; /* cut */
+	/* where chunks and pieces are as long as they fit: a small file by itself needs no more */
+	struct block_chunk own_chunks[BLOCK_OWN_CHUNKS];
+	struct block_piece own_piece;
 };
 
 /* A pack that is appended to. Counted: the set that has it open, whoever is appending, and each
