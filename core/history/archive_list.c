@@ -82,17 +82,24 @@ arena_take(struct archive_list *l, size_t len)
 	return at;
 }
 
-/* The slot that holds the item of this name, or where it would be. */
-static uint32_t *
-slot_of(const struct archive_list *l, const char *path, size_t len)
+static uint32_t
+hash_of(const struct archive_list *l, const char *path, size_t len)
 {
-	size_t i = checksum64_seeded(path, len, l->seed) & (l->slot_count - 1);
+	return (uint32_t)checksum64_seeded(path, len, l->seed);
+}
 
-	while (l->slots[i] != 0) {
-		const struct stage_change *c = &l->items[l->slots[i] - 1];
+/* The slot that holds the item of this name, or where it would be. */
+static struct archive_slot *
+slot_of(const struct archive_list *l, const char *path, size_t len, uint32_t hash)
+{
+	size_t i = hash & (l->slot_count - 1);
+
+	for (; l->slots[i].item != 0; i = (i + 1) & (l->slot_count - 1)) {
+		if (l->slots[i].hash != hash)
+			continue;
+		const struct stage_change *c = &l->items[l->slots[i].item - 1];
 		if (c->path_len == len && memcmp(c->path, path, len) == 0)
 			break;
-		i = (i + 1) & (l->slot_count - 1);
 	}
 	return &l->slots[i];
 }
@@ -103,19 +110,21 @@ grow_slots(struct archive_list *l)
 {
 	if ((l->named + 1) * 2 <= l->slot_count)
 		return true;
-	uint32_t *old = l->slots;
-	size_t old_count = l->slot_count;
-	size_t count = old_count == 0 ? SLOTS_MIN : old_count * 2;
-	uint32_t *slots = calloc(count, sizeof *slots);
+	size_t count = l->slot_count == 0 ? SLOTS_MIN : l->slot_count * 2;
+	struct archive_slot *slots = calloc(count, sizeof *slots);
 	if (slots == NULL)
 		return false;
+	for (size_t i = 0; i < l->slot_count; i++) {
+		size_t to = l->slots[i].hash & (count - 1);
+		if (l->slots[i].item == 0)
+			continue;
+		while (slots[to].item != 0)
+			to = (to + 1) & (count - 1);
+		slots[to] = l->slots[i];
+	}
+	free(l->slots);
 	l->slots = slots;
 	l->slot_count = count;
-	for (size_t i = 0; i < old_count; i++)
-		if (old[i] != 0)
-			*slot_of(l, l->items[old[i] - 1].path, l->items[old[i] - 1].path_len) =
-				old[i];
-	free(old);
 	return true;
 }
 
@@ -132,15 +141,16 @@ archive_list_name(struct archive_list *l, size_t index, const char *prefix, cons
 		return no_memory(err);
 	memcpy(path, prefix, prefix_len);
 	memcpy(path + prefix_len, name, name_len);
-	uint32_t *slot = slot_of(l, path, len);
-	if (*slot != 0) {
-		*other = *slot - 1;
+	uint32_t hash = hash_of(l, path, len);
+	struct archive_slot *slot = slot_of(l, path, len, hash);
+	if (slot->item != 0) {
+		*other = slot->item - 1;
 		l->items[*other].path = NULL;
 		l->items[*other].path_len = 0;
 	} else {
 		l->named++;
 	}
-	*slot = (uint32_t)index + 1;
+	*slot = (struct archive_slot){(uint32_t)index + 1, hash};
 	l->items[index].path = path;
 	l->items[index].path_len = len;
 	return RC_OK;
@@ -172,7 +182,7 @@ archive_list_find_clash(const struct archive_list *l, size_t *file, size_t *belo
 		for (size_t n = common_bytes(before, c); n < c->path_len; n++) {
 			if (c->path[n] != '/')
 				continue;
-			uint32_t hit = *slot_of(l, c->path, n);
+			uint32_t hit = slot_of(l, c->path, n, hash_of(l, c->path, n))->item;
 			if (hit == 0)
 				continue;
 			*file = hit - 1;

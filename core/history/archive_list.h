@@ -13,15 +13,20 @@
  *
  * An item is added first and named later (a zip tells the name that counts at its very end); items
  * that got no name are dropped. Names are told apart while they come.
- * Memory: about 100 bytes an item and its name.
+ * Memory: 88 to 132 bytes an item, and its name with 16 to 32.
  * Threads: one at a time; items move when one is added. */
+
+struct archive_slot {
+	uint32_t item; /* its index + 1; 0: none */
+	uint32_t hash; /* of its name: most others are told from it without a look at them */
+};
 
 struct archive_list {
 	struct stage_change *items;
 	size_t count;
 	size_t cap;
 	struct archive_names *names; /* blocks of bytes, newest first */
-	uint32_t *slots;             /* open addressing: index of an item + 1 */
+	struct archive_slot *slots;  /* open addressing */
 	size_t slot_count;           /* a power of two */
 	size_t named;
 	uint64_t seed;
