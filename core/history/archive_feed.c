@@ -5,6 +5,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+
+struct feed_file {
+	struct ingest_file file; /* first */
+	struct archive_feed *feed;
+	size_t index;
+	struct feed_file *next; /* of the spare ones */
+};
 
 struct archive_feed {
 	/* immutable after open */
@@ -19,13 +27,8 @@ struct archive_feed {
 	struct ingest_receipt receipt;
 	struct err err;
 	size_t in_flight;
-	bool woken;
-};
-
-struct feed_file {
-	struct ingest_file file; /* first */
-	struct archive_feed *feed;
-	size_t index;
+	struct feed_file *spare; /* of files that are through */
+	bool woken;              /* since a write fell short */
 };
 
 static void
@@ -67,9 +70,10 @@ on_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 		atomic_store(&f->failed, true);
 	}
 	f->in_flight--;
+	file->next = f->spare;
+	f->spare = file;
 	pthread_cond_signal(&f->cond);
 	pthread_mutex_unlock(&f->mtx);
-	free(file);
 }
 
 static const struct ingest_rider_ops feed_ops = {.done = on_done};
@@ -101,6 +105,11 @@ archive_feed_free(struct archive_feed *f)
 	if (f == NULL)
 		return;
 	ingest_writer_close(f->writer);
+	while (f->spare != NULL) {
+		struct feed_file *next = f->spare->next;
+		free(f->spare);
+		f->spare = next;
+	}
 	pthread_cond_destroy(&f->cond);
 	pthread_mutex_destroy(&f->mtx);
 	free(f);
@@ -118,44 +127,58 @@ first_failure(struct archive_feed *f, struct err *err)
 }
 
 /* Files wait for the block they are in: once too many do, send it off and let half of them pass, so
- * that blocks do not become tiny. */
+ * that blocks do not become tiny. Under the lock. */
 static void
 wait_for_files(struct archive_feed *f)
 {
-	pthread_mutex_lock(&f->mtx);
-	bool full = f->in_flight >= ARCHIVE_FEED_FILES_MAX;
-	pthread_mutex_unlock(&f->mtx);
-	if (!full)
+	if (f->in_flight < ARCHIVE_FEED_FILES_MAX)
 		return;
+	pthread_mutex_unlock(&f->mtx);
 	ingest_flush(f->writer);
 	pthread_mutex_lock(&f->mtx);
 	while (f->in_flight > ARCHIVE_FEED_FILES_MAX / 2)
 		pthread_cond_wait(&f->cond, &f->mtx);
-	pthread_mutex_unlock(&f->mtx);
+}
+
+/* A file in flight and its item of the list; NULL: err says why not. Under the lock. */
+static struct feed_file *
+take_file(struct archive_feed *f, struct err *err)
+{
+	size_t index;
+
+	if (archive_list_add(f->list, &index, err) != RC_OK)
+		return NULL;
+	struct feed_file *file = f->spare;
+	if (file != NULL)
+		f->spare = file->next;
+	else
+		file = malloc(sizeof *file);
+	if (file == NULL) {
+		err_set(err, RC_NOMEM, "no-memory", "out of memory");
+		return NULL;
+	}
+	memset(file, 0, sizeof *file);
+	file->file.rider.ops = &feed_ops;
+	file->file.meter = f->meter;
+	file->feed = f;
+	file->index = index;
+	f->in_flight++;
+	return file;
 }
 
 enum rc
 archive_feed_begin(struct archive_feed *f, uint64_t expected_bytes, size_t *index, struct err *err)
 {
-	wait_for_files(f);
 	enum rc rc = first_failure(f, err);
 	if (rc != RC_OK)
 		return rc;
-	struct feed_file *file = calloc(1, sizeof *file);
-	if (file == NULL)
-		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	file->file.rider.ops = &feed_ops;
-	file->file.meter = f->meter;
-	file->feed = f;
 	pthread_mutex_lock(&f->mtx);
-	rc = archive_list_add(f->list, index, err);
-	f->in_flight += rc == RC_OK;
+	wait_for_files(f);
+	struct feed_file *file = take_file(f, err);
 	pthread_mutex_unlock(&f->mtx);
-	if (rc != RC_OK) {
-		free(file);
-		return rc;
-	}
-	file->index = *index;
+	if (file == NULL)
+		return err->rc;
+	*index = file->index;
 	ingest_begin(f->writer, &file->file, expected_bytes);
 	return RC_OK;
 }
@@ -164,9 +187,6 @@ enum rc
 archive_feed_write(struct archive_feed *f, const uint8_t *data, size_t len, struct err *err)
 {
 	while (len > 0) {
-		pthread_mutex_lock(&f->mtx);
-		f->woken = false;
-		pthread_mutex_unlock(&f->mtx);
 		size_t n = ingest_write(f->writer, data, len);
 		data += n;
 		len -= n;
@@ -174,9 +194,11 @@ archive_feed_write(struct archive_feed *f, const uint8_t *data, size_t len, stru
 			return err->rc;
 		if (len == 0)
 			break;
+		/* the engine wakes once for each write that fell short */
 		pthread_mutex_lock(&f->mtx);
 		while (!f->woken)
 			pthread_cond_wait(&f->cond, &f->mtx);
+		f->woken = false;
 		pthread_mutex_unlock(&f->mtx);
 	}
 	return first_failure(f, err);
@@ -192,6 +214,12 @@ void
 archive_feed_abort(struct archive_feed *f, const struct err *err)
 {
 	ingest_abort(f->writer, err);
+}
+
+void
+archive_feed_flush(struct archive_feed *f)
+{
+	ingest_flush(f->writer);
 }
 
 enum rc

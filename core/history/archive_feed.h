@@ -37,6 +37,8 @@ void archive_feed_finish(struct archive_feed *f);
 /* Drop it because of err. */
 void archive_feed_abort(struct archive_feed *f, const struct err *err);
 
+/* Send off what has been written, without waiting for it. */
+void archive_feed_flush(struct archive_feed *f);
 /* Wait until nothing is in flight; *receipt is filled in any case. The first failure. */
 enum rc archive_feed_settle(
 	struct archive_feed *f, struct ingest_receipt *receipt, struct err *err);

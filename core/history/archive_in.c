@@ -38,7 +38,8 @@ struct unpack {
 	uint64_t entries;
 	uint64_t expanded_bytes;
 	uint64_t skipped;
-	char shown[PATH_SHOW_BYTES]; /* the entry at hand; "" if its name is not known */
+	char name[PATH_BYTES_MAX]; /* the beginning of that of the entry at hand */
+	size_t name_len;           /* 0: not known */
 };
 
 /* ---- saying no ---- */
@@ -122,6 +123,7 @@ broken(const struct unpack *u, const char *where, struct err *err)
 {
 	const char *why = archive_error_string(u->a);
 	bool cut = is_cut(u, why);
+	char shown[PATH_SHOW_BYTES];
 
 	if (archive_source_failed(u->source, err))
 		return err->rc;
@@ -129,9 +131,9 @@ broken(const struct unpack *u, const char *where, struct err *err)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	if (archive_format(u->a) == 0)
 		unknown_format(u, err);
-	else if (u->shown[0] != '\0')
+	else if (u->name_len > 0)
 		err_set(err, RC_INVALID, "invalid-archive", "the archive %s %s \"%s\"",
-			cut ? "ends" : "is damaged", where, u->shown);
+			cut ? "ends" : "is damaged", where, path_show(shown, u->name, u->name_len));
 	else
 		invalid(cut ? "the archive is cut off" : "the archive is damaged", err);
 	return err_detail(err, "libarchive: %s", why != NULL ? why : "no reason given");
@@ -387,9 +389,9 @@ take_entry(struct unpack *u, struct archive_entry *entry, struct err *err)
 	if (++u->entries > u->o->entries_max)
 		return err_set(err, RC_TOO_LARGE, "archive-too-large",
 			"the archive has more than %" PRIu64 " entries", u->o->entries_max);
-	u->shown[0] = '\0';
-	if (name != NULL)
-		path_show(u->shown, name, strlen(name));
+	u->name_len = name != NULL ? strnlen(name, sizeof u->name) : 0;
+	if (u->name_len > 0)
+		memcpy(u->name, name, u->name_len);
 	return u->zip ? take_zip_entry(u, entry, err) : take_tar_entry(u, entry, err);
 }
 
@@ -469,6 +471,9 @@ unpack(struct unpack *u, struct ingest_receipt *receipt, struct err *err)
 	if (rc != RC_OK)
 		return rc;
 	rc = take_entries(u, err);
+	archive_feed_flush(u->feed);
+	if (rc == RC_OK) /* while the last files become durable */
+		rc = check_clashes(u, err);
 	enum rc settled = archive_feed_settle(u->feed, receipt, &late);
 	if (rc == RC_OK && settled != RC_OK) {
 		*err = late;
@@ -506,8 +511,6 @@ archive_in_run(
 	locale_t before = uselocale(c);
 	archive_list_init(&u.list);
 	enum rc rc = unpack(&u, &result.receipt, err);
-	if (rc == RC_OK)
-		rc = check_clashes(&u, err);
 	if (rc == RC_OK)
 		rc = stage_entries(&u, &result.receipt, err);
 	if (rc == RC_OK) {
