@@ -219,7 +219,7 @@ stage_new(struct stages *ss, struct repo *repo, const struct stage_row *row,
 	/* numbers go on growing over a restart, so that a client that waits for more is not left
 	 * waiting */
 	s->progress_seq = s->told_seq = (uint64_t)s->updated_us / 1000;
-	s->may_have_uploads = true; /* a run before this one may have left some */
+	atomic_store(&s->may_have_uploads, STAGE_UPLOADS_UNKNOWN);
 	atomic_store(&s->refs, 2);
 	pthread_mutex_init(&s->mtx, NULL);
 	stage_counters_load(s, counters->data, counters->len);
@@ -325,8 +325,11 @@ stage_open(struct stages *ss, struct repo *repo, const char *name, uint64_t ttl_
 	if (rc == RC_OK)
 		rc = stage_new(ss, repo, &row, &counters, &s, err);
 	if (rc == RC_OK) {
-		s->may_have_uploads = !is_new;
+		int unknown = STAGE_UPLOADS_UNKNOWN;
 		*out = list(ss, s);
+		/* listed by whom it may: its row was made here, so what it has was written since */
+		if (is_new)
+			atomic_compare_exchange_strong(&(*out)->may_have_uploads, &unknown, 0);
 		if (created != NULL)
 			*created = is_new;
 	}

@@ -17,6 +17,11 @@
 #define STAGE_SMALL_BYTES  ((uint64_t)64 << 10) /* a file up to this is small */
 #define STAGE_COUNTERS_MAX 512
 
+enum stage_uploads {
+	STAGE_UPLOADS_SOME = 1,
+	STAGE_UPLOADS_UNKNOWN, /* a run before this one may have left some */
+};
+
 struct stage {
 	/* immutable */
 	struct stages *ss;
@@ -25,7 +30,8 @@ struct stage {
 	char name[STAGE_NAME_BYTES_MAX + 1];
 	int64_t created_us, expires_us;
 
-	atomic_int refs; /* the registry's is one of them */
+	atomic_int refs;             /* the registry's is one of them */
+	atomic_int may_have_uploads; /* half ones, in the database: 0, or enum stage_uploads */
 	struct meter meter;
 	_Atomic uint64_t body_received; /* of all bodies, ended ones too */
 
@@ -41,9 +47,8 @@ struct stage {
 	uint64_t used_ns;
 
 	/* committer thread */
-	uint64_t seq;       /* last batch known to be in the log */
-	uint64_t seq_tried; /* last batch a transaction was given */
-	bool may_have_uploads;
+	uint64_t seq;               /* last batch known to be in the log */
+	uint64_t seq_tried;         /* last batch a transaction was given */
 	struct stage_cost replayed; /* what the log said, while it is read */
 
 	/* ticker thread writes, guarded by mtx */
