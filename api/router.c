@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "router.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,17 +9,24 @@
 
 #include "utf8.h"
 
+#define SEGMENTS_MAX 16 /* of a template */
+
 /* A piece of a raw path or of a template, between slashes. */
 struct span {
 	char *p;
 	size_t len;
 };
 
+/* The raw path, split once for all templates. */
+struct path {
+	struct span segments[SEGMENTS_MAX];
+	size_t count; /* more than SEGMENTS_MAX: the others are not kept */
+	char *end;
+};
+
 struct template_segment {
-	const char *p; /* literal text, or the parameter's name */
+	const char *p; /* the parameter's name */
 	size_t len;
-	bool is_param;
-	bool is_rest;
 };
 
 /* What matching one template found; the spans are still raw. */
@@ -41,69 +49,70 @@ static const char *const method_names[METHOD_COUNT] = {
 
 /* ---- matching ---- */
 
-/* The next segment of a template that starts with '/', or false at its end. */
-static bool
-next_template_segment(const char **at, struct template_segment *out)
+static void
+split(char *target, struct path *out)
 {
-	const char *p = *at;
+	char *p = target;
 
-	if (*p != '/')
-		return false;
-	p++;
-	size_t len = strcspn(p, "/");
-	*at = p + len;
-	*out = (struct template_segment){.p = p, .len = len};
-	if (len < 2 || p[0] != '{')
-		return true;
-	out->is_param = true;
-	out->p = p + 1;
-	out->len = len - 2;
-	if (out->len > 3 && memcmp(out->p + out->len - 3, "...", 3) == 0) {
-		out->is_rest = true;
-		out->len -= 3;
+	out->count = 0;
+	while (*p == '/') {
+		size_t len = strcspn(++p, "/");
+		if (out->count < SEGMENTS_MAX)
+			out->segments[out->count] = (struct span){.p = p, .len = len};
+		out->count++;
+		p += len;
 	}
-	return true;
+	out->end = p;
 }
 
-/* One segment of the raw path, or for a rest parameter all that is left of it; false at its end. */
+/* The parameter of a template that starts at t, into m; *t is moved behind it. False: the path has
+ * nothing to give it. */
 static bool
-next_path_span(char **at, bool rest, struct span *out)
+match_param(const char **t, const struct path *path, size_t at, struct match *m, bool *is_rest)
 {
-	char *p = *at;
+	struct template_segment name = {.p = *t + 1, .len = strcspn(*t, "/") - 2};
+	struct span span = path->segments[at];
 
-	if (*p != '/')
+	*t = name.p + name.len + 1;
+	*is_rest = name.len > 3 && memcmp(name.p + name.len - 3, "...", 3) == 0;
+	if (*is_rest) {
+		name.len -= 3;
+		span.len = (size_t)(path->end - span.p);
+	}
+	if (span.len == 0 || m->param_count == REQUEST_PARAMS_MAX)
 		return false;
-	p++;
-	*out = (struct span){.p = p, .len = rest ? strlen(p) : strcspn(p, "/")};
-	*at = p + out->len;
+	m->names[m->param_count] = name;
+	m->spans[m->param_count++] = span;
 	return true;
 }
 
 static bool
-match_template(const struct op *op, char *path, struct match *m)
+match_template(const struct op *op, const struct path *path, struct match *m)
 {
 	const char *t = op->path;
-	struct template_segment seg;
-	struct span span;
-	uint32_t bit = UINT32_C(1) << 31;
+	bool is_rest = false;
+	size_t at = 0;
 
-	*m = (struct match){.op = op};
-	for (; next_template_segment(&t, &seg); bit >>= 1) {
-		if (!next_path_span(&path, seg.is_rest, &span))
+	m->op = op;
+	m->param_count = 0;
+	m->rank = 0;
+	for (; *t == '/' && !is_rest; at++) {
+		if (at == SEGMENTS_MAX || at >= path->count)
 			return false;
-		/* the root, "/", is a template of one empty literal */
-		if (!seg.is_param) {
-			if (span.len != seg.len || memcmp(span.p, seg.p, seg.len) != 0)
+		t++;
+		if (*t == '{') {
+			if (!match_param(&t, path, at, m, &is_rest))
 				return false;
-			m->rank |= bit;
 			continue;
 		}
-		if (span.len == 0 || m->param_count == REQUEST_PARAMS_MAX)
+		/* the root, "/", is a template of one empty literal */
+		const struct span *s = &path->segments[at];
+		if (strncmp(t, s->p, s->len) != 0 || (t[s->len] != '/' && t[s->len] != '\0'))
 			return false;
-		m->names[m->param_count] = seg;
-		m->spans[m->param_count++] = span;
+		t += s->len;
+		m->rank |= UINT32_C(1) << (31 - at);
 	}
-	return *path == '\0';
+	return is_rest || at == path->count;
 }
 
 static bool
@@ -129,25 +138,31 @@ write_allow(const bool *methods, char *out)
 	for (int m = 0; m < METHOD_COUNT; m++) {
 		if (!methods[m])
 			continue;
-		int n = snprintf(out + len, ROUTER_ALLOW_BYTES - len, "%s%s", len > 0 ? ", " : "",
-			method_names[m]);
-		len += (size_t)n;
+		if (len > 0) {
+			memcpy(out + len, ", ", 2);
+			len += 2;
+		}
+		memcpy(out + len, method_names[m], strlen(method_names[m]));
+		len += strlen(method_names[m]);
 	}
+	out[len] = '\0';
 }
 
 /* The best template for path and method into *best (op NULL: none); false if no method knows the
  * path. */
 static bool
-find_best(const struct op *const *ops, enum method method, char *path, struct match *best,
+find_best(const struct op *const *ops, enum method method, char *target, struct match *best,
 	char *allow)
 {
 	bool methods[METHOD_COUNT] = {false};
 	bool known = false;
+	struct path path;
 	struct match m;
 
 	best->op = NULL;
+	split(target, &path);
 	for (; *ops != NULL; ops++) {
-		if (!match_template(*ops, path, &m))
+		if (!match_template(*ops, &path, &m))
 			continue;
 		known = true;
 		methods[(*ops)->method] = true;
@@ -214,8 +229,8 @@ decode_params(struct match *m, const char *path, struct route *out, struct err *
 		size_t start = (size_t)(s->p - path);
 		size_t bad;
 		const char *wrong = decode(s, false, &bad);
-		snprintf(out->names[i], ROUTER_NAME_BYTES, "%.*s", (int)m->names[i].len,
-			m->names[i].p);
+		assert(m->names[i].len < ROUTER_NAME_BYTES);
+		memcpy(out->names[i], m->names[i].p, m->names[i].len); /* zeros follow */
 		if (wrong != NULL)
 			return err_set(err, RC_INVALID, "invalid-path",
 				"{%s} of the URL path holds %s at byte %zu of the path",

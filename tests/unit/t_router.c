@@ -106,6 +106,28 @@ test_decoding(void **state)
 	assert_int_equal(route.params[0].len, 3);
 }
 
+/* Far more segments than any template has. */
+static void
+test_deep_paths(void **state)
+{
+	char path[4096], text[5000];
+	(void)state;
+
+	for (size_t depth = 1; depth < 1000; depth += depth < 40 ? 1 : 97) {
+		for (size_t i = 0; i < depth; i++)
+			memcpy(path + 2 * i, "a/", 2);
+		path[2 * depth - 1] = '\0';
+		snprintf(text, sizeof text, "/v1/repos/r/trees/m/files/%s", path);
+		assert_int_equal(find(METHOD_GET, text), RC_OK);
+		assert_ptr_equal(route.op, &file_get);
+		assert_string_equal(param("path"), path);
+		snprintf(text, sizeof text, "/v1/repos/r/diff/a/b/%s", path);
+		assert_int_equal(find(METHOD_GET, text), RC_NOT_FOUND);
+		snprintf(text, sizeof text, "/%s", path);
+		assert_int_equal(find(METHOD_GET, text), RC_NOT_FOUND);
+	}
+}
+
 static void
 test_bad_encoding(void **state)
 {
@@ -216,6 +238,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_templates),
 		cmocka_unit_test(test_decoding),
+		cmocka_unit_test(test_deep_paths),
 		cmocka_unit_test(test_bad_encoding),
 		cmocka_unit_test(test_not_found),
 		cmocka_unit_test(test_methods),
