@@ -131,7 +131,7 @@ pass_stage_map(void *state)
 		/* 61,681 and the number of files have no common divisor: each comes once. */
 		uint64_t k = x->scattered ? i * 61681 % STAGE_FILES : i;
 
-		micro_must(stage_map_put(map, &x->entries[k], &err) == RC_OK, err.text);
+		micro_must(stage_map_put(map, &x->entries[k], NULL, &err) == RC_OK, err.text);
 	}
 	x->sink += stage_map_count(map);
 	stage_map_free(map);
