@@ -162,6 +162,13 @@ void ingest_continue(struct ingest_writer *w, struct ingest_file *f, uint64_t ex
 /* Take up to len bytes, copied before it returns. Fewer than len: no memory now, wake will be
  * called. Never blocks. Bytes of a failed file are taken and dropped: ask ingest_failed. */
 size_t ingest_write(struct ingest_writer *w, const uint8_t *data, size_t len);
+/* The same without a copy: where the next bytes of the file may be put, at most *room of them,
+ * until any other call on w. false: no memory now, wake will be called. *room 0: the file has
+ * failed, and nothing is left but to end it. Never blocks. */
+bool ingest_reserve(struct ingest_writer *w, uint8_t **at, size_t *room);
+/* len bytes were put there, at most what there was room for. The time since ingest_reserve counts
+ * as receiving. */
+void ingest_advance(struct ingest_writer *w, size_t len);
 /* Bytes that were counted before (a resumed tail): neither metered as received nor hashed into sha.
  */
 size_t ingest_write_tail(struct ingest_writer *w, const uint8_t *data, size_t len);

@@ -24,6 +24,7 @@ struct ingest_writer {
 	uint64_t expected_bytes; /* of the file; UINT64_MAX: unknown */
 	uint64_t written_bytes;  /* of the file */
 	uint64_t receive_ns;     /* of the file, not yet in its receipt */
+	uint64_t reserved_ns;    /* when room was given out last */
 	struct block *block;
 	bool in_piece; /* the block's last piece is the file's */
 	size_t fill;   /* bytes in the slab */
@@ -302,6 +303,18 @@ take_bytes(struct ingest_writer *w, const uint8_t *data, size_t len)
 	return taken < len ? len : taken; /* a failed file swallows the rest */
 }
 
+static void
+count_received(struct ingest_writer *w, size_t len, uint64_t since_ns)
+{
+	uint64_t spent = clock_mono_ns() - since_ns;
+
+	w->receive_ns += spent;
+	meter_add(&w->file->meter->received_bytes, len);
+	meter_add(&w->file->meter->stage_ns[METER_RECEIVE], spent);
+	meter_add(&w->in->total.received_bytes, len);
+	meter_add(&w->in->total.stage_ns[METER_RECEIVE], spent);
+}
+
 size_t
 ingest_write(struct ingest_writer *w, const uint8_t *data, size_t len)
 {
@@ -310,13 +323,34 @@ ingest_write(struct ingest_writer *w, const uint8_t *data, size_t len)
 
 	if (w->file->want_sha)
 		sha256_stream_update(&w->file->sha, data, taken);
-	uint64_t spent = clock_mono_ns() - start;
-	w->receive_ns += spent;
-	meter_add(&w->file->meter->received_bytes, taken);
-	meter_add(&w->file->meter->stage_ns[METER_RECEIVE], spent);
-	meter_add(&w->in->total.received_bytes, taken);
-	meter_add(&w->in->total.stage_ns[METER_RECEIVE], spent);
+	count_received(w, taken, start);
 	return taken;
+}
+
+bool
+ingest_reserve(struct ingest_writer *w, uint8_t **at, size_t *room)
+{
+	*at = NULL;
+	*room = 0;
+	w->reserved_ns = clock_mono_ns();
+	if (atomic_load_explicit(&w->file->x.failed, memory_order_relaxed) != 0)
+		return true;
+	if (!have_room(w))
+		return atomic_load(&w->file->x.failed) != 0;
+	*at = w->block->slab->data + w->fill;
+	*room = w->block->slab->bytes - w->fill;
+	return true;
+}
+
+void
+ingest_advance(struct ingest_writer *w, size_t len)
+{
+	if (w->file->want_sha)
+		sha256_stream_update(&w->file->sha, w->block->slab->data + w->fill, len);
+	w->fill += len;
+	w->written_bytes += len;
+	cut_full_chunks(w);
+	count_received(w, len, w->reserved_ns);
 }
 
 size_t

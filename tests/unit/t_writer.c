@@ -191,6 +191,35 @@ close_writer(struct ingest_writer *w)
 	assert_null(fake.waiter);
 }
 
+/* Put up to n bytes where the writer says; returns how many there was room for. */
+static size_t
+fill_room(struct ingest_writer *w, const uint8_t *from, size_t n)
+{
+	uint8_t *at;
+	size_t room;
+
+	if (!ingest_reserve(w, &at, &room))
+		return 0;
+	assert_non_null(at);
+	assert_true(room > 0);
+	if (n > room)
+		n = room;
+	memcpy(at, from, n);
+	ingest_advance(w, n);
+	return n;
+}
+
+/* Bytes by way of the room that the writer gives out, which may be less than they are. */
+static size_t
+fill_rooms(struct ingest_writer *w, const uint8_t *from, size_t n)
+{
+	size_t taken = 0, more;
+
+	while (taken < n && (more = fill_room(w, from + taken, n - taken)) > 0)
+		taken += more;
+	return taken;
+}
+
 /* Hand over bytes in pieces of any size, waiting when there is no memory; now and then without. */
 static void
 write_some(struct ingest_writer *w, const uint8_t *from, size_t len, bool is_tail, uint64_t *seed)
@@ -200,8 +229,9 @@ write_some(struct ingest_writer *w, const uint8_t *from, size_t len, bool is_tai
 						    : 1 + chance_below(seed, 40);
 		size_t n = most < len - at ? most : len - at;
 		int waits = fake.waits, before = wakes;
-		size_t taken = is_tail ? ingest_write_tail(w, from + at, n)
-				       : ingest_write(w, from + at, n);
+		size_t taken = is_tail                 ? ingest_write_tail(w, from + at, n)
+			       : chance_below(seed, 2) ? fill_rooms(w, from + at, n)
+						       : ingest_write(w, from + at, n);
 		assert_true(taken <= n);
 		at += taken;
 		assert_int_equal(taken<n, fake.waits> waits);
@@ -355,6 +385,50 @@ no_memory_fails_the_file(void **state)
 	ingest_flush(w);
 	assert_true(t.ended);
 	assert_int_equal(atomic_load(&t.file.x.failed), RC_NOMEM);
+	close_writer(w);
+	taken_done(&t);
+}
+
+/* Room that was given out and not used, or used in part, is no part of the file; one that has
+ * failed gets none, and nobody is left waiting for it. */
+static void
+room_is_only_lent(void **state)
+{
+	struct taken_file t;
+	struct err err = ERR_INIT;
+	uint8_t *at, *again;
+	size_t room, left;
+	(void)state;
+
+	set_up(65536, 1, 0);
+	struct ingest_writer *w = open_writer();
+	taken_init(&t);
+	ingest_begin(w, &t.file, 1000);
+	assert_true(ingest_reserve(w, &at, &room));
+	memset(at, 0xee, room);
+	assert_true(ingest_reserve(w, &again, &left));
+	assert_ptr_equal(at, again);
+	assert_int_equal(room, left);
+	memcpy(at, data, 1000);
+	memset(at + 1000, 0xee, room - 1000);
+	ingest_advance(w, 1000);
+	assert_true(ingest_reserve(w, &again, &left));
+	assert_ptr_equal(at + 1000, again);
+	assert_int_equal(room - 1000, left);
+	ingest_finish(w);
+	ingest_flush(w);
+	assert_int_equal(check_cuts(&t, &space.chunker, data, 1000), 1000);
+	taken_done(&t);
+
+	taken_init(&t);
+	ingest_begin(w, &t.file, 1000);
+	err_set(&err, RC_FULL, "disk-full", "as told");
+	file_fail(&t.file, &err);
+	assert_true(ingest_reserve(w, &at, &room));
+	assert_int_equal(room, 0);
+	assert_null(fake.waiter);
+	ingest_abort(w, &err);
+	ingest_flush(w);
 	close_writer(w);
 	taken_done(&t);
 }
@@ -616,6 +690,7 @@ main(void)
 		cmocka_unit_test(more_than_expected_gets_in),
 		cmocka_unit_test(an_end_needs_no_slab),
 		cmocka_unit_test(no_memory_fails_the_file),
+		cmocka_unit_test(room_is_only_lent),
 		cmocka_unit_test(suspended_and_continued_is_the_same),
 		cmocka_unit_test(an_aborted_file_leaves_no_trace_in_the_next),
 		cmocka_unit_test(a_failed_file_swallows_the_rest),
