@@ -89,6 +89,17 @@ show_bytes(const struct progress *p)
 }
 
 static json_t *
+show_files(const struct progress *p)
+{
+	json_t *files = json_object();
+
+	set_count(files, "received", p->files_received);
+	if (p->files_total != UINT64_MAX)
+		set_count(files, "total", p->files_total);
+	return files;
+}
+
+static json_t *
 show_uploads(const struct progress *p)
 {
 	json_t *list = json_array();
@@ -107,13 +118,11 @@ show_uploads(const struct progress *p)
 json_t *
 show_progress(const struct progress *p)
 {
-	return json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:o, s:{s:I}, s:o, s:f, s:o, s:s, s:o, s:I, s:o}",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:s, s:o, s:I, s:o}",
 		"repo", p->stage.repo, "stage", p->stage.name, "state",
 		show_stage_state(p->stage.state), "workload", show_workload(p->stage.workload),
 		"phase", phase_name(p->phase), "percent", known_or_null(p->percent), "files",
-		"received", (json_int_t)p->files_received, "bytes", show_bytes(p), "rate_bps",
-		tenths(p->rate_bps), "eta_s", known_or_null(p->eta_s), "bottleneck", p->bottleneck,
-		"uploads", show_uploads(p), "seq", (json_int_t)p->seq, "updated_at",
-		show_time(p->updated_us));
+		show_files(p), "bytes", show_bytes(p), "rate_bps", tenths(p->rate_bps), "eta_s",
+		known_or_null(p->eta_s), "bottleneck", p->bottleneck, "uploads", show_uploads(p),
+		"seq", (json_int_t)p->seq, "updated_at", show_time(p->updated_us));
 }

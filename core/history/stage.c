@@ -399,6 +399,7 @@ stage_live_begin(struct stage *s, struct stage_live *live, struct err *err)
 		live->prev->next = live;
 		s->lives.prev = live;
 		s->live_count++;
+		live->files_before = meter_get(&s->meter.files_received);
 		s->used_ns = clock_mono_ns();
 	}
 	pthread_mutex_unlock(&s->mtx);
@@ -413,12 +414,30 @@ stage_live_received(struct stage *s, struct stage_live *live, uint64_t bytes)
 }
 
 void
+stage_live_plan(struct stage *s, struct stage_live *live, const struct stage_sizes *sizes)
+{
+	pthread_mutex_lock(&s->mtx);
+	live->plan = *sizes;
+	live->planned = true;
+	live->total_bytes = sizes->small_bytes + sizes->large_bytes;
+	s->planned.small_files += sizes->small_files;
+	s->planned.small_bytes += sizes->small_bytes;
+	s->planned.large_files += sizes->large_files;
+	s->planned.large_bytes += sizes->large_bytes;
+	pthread_mutex_unlock(&s->mtx);
+}
+
+void
 stage_live_end(struct stage *s, struct stage_live *live)
 {
 	pthread_mutex_lock(&s->mtx);
 	live->prev->next = live->next;
 	live->next->prev = live->prev;
 	s->live_count--;
+	s->planned.small_files -= live->plan.small_files;
+	s->planned.small_bytes -= live->plan.small_bytes;
+	s->planned.large_files -= live->plan.large_files;
+	s->planned.large_bytes -= live->plan.large_bytes;
 	s->ended_bytes += meter_get(&live->received_bytes);
 	s->used_ns = clock_mono_ns();
 	pthread_mutex_unlock(&s->mtx);
@@ -548,16 +567,30 @@ stage_id(const struct stage *s)
 	return s->id;
 }
 
+enum stage_workload
+stage_workload_of(const struct stage_sizes *z)
+{
+	if (z->small_files + z->large_files == 0)
+		return WORKLOAD_UNKNOWN;
+	if (z->large_files == 0 || z->small_bytes >= z->large_bytes * 4)
+		return WORKLOAD_MANY_SMALL;
+	if (z->small_files <= 16 || z->large_bytes >= z->small_bytes * 16)
+		return WORKLOAD_FEW_LARGE;
+	return WORKLOAD_MIXED;
+}
+
+/* Of what was put and what is known to come. */
 static enum stage_workload
 workload_of(const struct stage *s)
 {
-	if (s->small_files + s->large_files == 0)
-		return WORKLOAD_UNKNOWN;
-	if (s->large_files == 0 || s->small_bytes >= s->large_bytes * 4)
-		return WORKLOAD_MANY_SMALL;
-	if (s->small_files <= 16 || s->large_bytes >= s->small_bytes * 16)
-		return WORKLOAD_FEW_LARGE;
-	return WORKLOAD_MIXED;
+	const struct stage_sizes all = {
+		.small_files = s->small_files + s->planned.small_files,
+		.small_bytes = s->small_bytes + s->planned.small_bytes,
+		.large_files = s->large_files + s->planned.large_files,
+		.large_bytes = s->large_bytes + s->planned.large_bytes,
+	};
+
+	return stage_workload_of(&all);
 }
 
 void

@@ -51,6 +51,15 @@ enum stage_workload {
 	WORKLOAD_MIXED,
 };
 
+#define STAGE_SMALL_BYTES ((uint64_t)64 << 10) /* a file up to this is small */
+
+/* Files by size, and what they make of a workload. */
+struct stage_sizes {
+	uint64_t small_files, small_bytes;
+	uint64_t large_files, large_bytes;
+};
+enum stage_workload stage_workload_of(const struct stage_sizes *sizes);
+
 struct stages_options {
 	struct db *db;
 	struct ingest *ingest;
@@ -120,12 +129,18 @@ void stages_active(struct stages *ss, void (*fn)(void *arg, struct stage *s), vo
 /* ---- putting ---- */
 
 /* Something under way that progress shows and that keeps a commit from slipping between: an upload
- * of one file, an archive, a form. The caller's memory, zeroed; label stays until the end. */
+ * of one file, an archive, a form, an import. The caller's memory, zeroed; label stays until the
+ * end. */
 struct stage_live {
 	const char *label;    /* path, or what it is */
 	uint64_t total_bytes; /* of the body; UINT64_MAX unknown */
+	bool phased;          /* it knows itself how far it is: stage_live_plan, stage_live_reach */
 	_Atomic uint64_t received_bytes;
 	/* the stage's own */
+	_Atomic uint32_t reached;
+	bool planned;
+	struct stage_sizes plan;
+	uint64_t files_before; /* that had been received when it began */
 	struct stage_live *next, *prev;
 };
 
@@ -133,6 +148,8 @@ struct stage_live {
 enum rc stage_live_begin(struct stage *s, struct stage_live *live, struct err *err);
 /* Body bytes have come. Any thread, does not lock. */
 void stage_live_received(struct stage *s, struct stage_live *live, uint64_t bytes);
+/* Of one that is phased: what it found that it will put, once; total_bytes follows from it. */
+void stage_live_plan(struct stage *s, struct stage_live *live, const struct stage_sizes *sizes);
 void stage_live_end(struct stage *s, struct stage_live *live);
 
 /* One file on its way into a stage. Allocated by the caller, zeroed. done is called once, on the
@@ -220,6 +237,11 @@ enum stage_phase {
 	PHASE_FINALIZING,
 };
 
+#define PROGRESS_PERMILLE_UNKNOWN 1001u
+/* How far a phased live thing is as a whole, 0 to 1000 or PROGRESS_PERMILLE_UNKNOWN. While nothing
+ * else is under way in the stage, this is the progress of the stage. Any thread, does not lock. */
+void stage_live_reach(struct stage_live *live, enum stage_phase phase, uint32_t permille);
+
 #define PROGRESS_UPLOADS_MAX 32
 
 struct progress_upload {
@@ -233,7 +255,8 @@ struct progress {
 	enum stage_phase phase;
 	double percent; /* < 0: cannot be told */
 	uint64_t files_received;
-	uint64_t received; /* body bytes */
+	uint64_t files_total; /* UINT64_MAX unknown */
+	uint64_t received;    /* body bytes */
 	uint64_t chunked, hashed, deduplicated, new_bytes, compressed, durable;
 	uint64_t total;         /* UINT64_MAX unknown */
 	double rate_bps;        /* bytes per second received, over the last seconds */

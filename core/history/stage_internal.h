@@ -14,7 +14,6 @@
 #include "stage_map.h"
 
 #define STAGE_BUCKETS      4096
-#define STAGE_SMALL_BYTES  ((uint64_t)64 << 10) /* a file up to this is small */
 #define STAGE_COUNTERS_MAX 512
 
 enum stage_uploads {
@@ -43,6 +42,7 @@ struct stage {
 	uint64_t live_count;
 	uint64_t ended_bytes; /* body bytes of uploads that ended */
 	uint64_t small_files, large_files, large_bytes, small_bytes;
+	struct stage_sizes planned; /* by what is under way */
 	struct sha256 commit_id;
 	uint64_t used_ns;
 

@@ -93,6 +93,30 @@ stage_counters_load(struct stage *s, const uint8_t *data, size_t len)
 	at_durable(s);
 }
 
+/* ---- work that comes in phases ---- */
+
+void
+stage_live_reach(struct stage_live *live, enum stage_phase phase, uint32_t permille)
+{
+	atomic_store_explicit(
+		&live->reached, (uint32_t)phase << 16 | permille, memory_order_relaxed);
+}
+
+/* Under the lock: what alone is under way in the stage and knows how far it is, or NULL. */
+static const struct stage_live *
+phased_alone(const struct stage *s)
+{
+	return s->live_count == 1 && s->lives.next->phased ? s->lives.next : NULL;
+}
+
+static uint32_t
+reached(const struct stage_live *live)
+{
+	return live == NULL ? 0
+			    : atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)&live->reached,
+				      memory_order_relaxed);
+}
+
 /* ---- the ticker's part ---- */
 
 /* Everything progress shows, folded into one number that changes when it does. */
@@ -104,7 +128,7 @@ fingerprint(struct stage *s)
 	const uint64_t parts[] = {meter_get(&s->body_received), meter_get(&m->hashed_bytes),
 		meter_get(&m->stored_bytes), meter_get(&m->durable_bytes),
 		meter_get(&m->files_durable), s->live_count, (uint64_t)s->state,
-		stage_map_count(s->map)};
+		stage_map_count(s->map), reached(phased_alone(s))};
 
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		f = (f ^ parts[i]) * 1099511628211u;
@@ -235,6 +259,32 @@ percent_of(const struct progress *p, uint64_t ingested)
 	return 50 * (got > 1 ? 1 : got) * (1 + (safe > 1 ? 1 : safe));
 }
 
+/* From the numbers alone. */
+static void
+judge_phase(struct progress *out)
+{
+	if (out->stage.state != STAGE_OPEN)
+		out->phase = PHASE_FINALIZING;
+	else if (out->stage.workload == WORKLOAD_UNKNOWN && out->hashed == 0)
+		out->phase = PHASE_ANALYZING;
+	else
+		out->phase = out->upload_count == 0 && out->stage.files > 0 ? PHASE_FINALIZING
+									    : PHASE_PROCESSING;
+}
+
+/* As the work that is under way says itself. What reads from the server's own disk waits for no
+ * client. */
+static void
+take_phase(struct progress *out, uint32_t reached_now)
+{
+	uint32_t permille = reached_now & 0xffff;
+
+	out->phase = (enum stage_phase)(reached_now >> 16);
+	out->percent = permille <= 1000 ? (double)permille / 10 : -1;
+	if (strcmp(out->bottleneck, "client") == 0)
+		out->bottleneck = "disk";
+}
+
 enum rc
 stage_progress(struct stage *s, struct progress *out, struct err *err)
 {
@@ -254,7 +304,14 @@ stage_progress(struct stage *s, struct progress *out, struct err *err)
 	out->chunked = meter_get(&m->chunked_bytes);
 	uint64_t ingested = meter_get(&m->received_bytes);
 	out->files_received = meter_get(&m->files_received);
+	out->files_total = UINT64_MAX;
 	pthread_mutex_lock(&s->mtx);
+	const struct stage_live *phased = phased_alone(s);
+	const bool is_phased = phased != NULL;
+	const uint32_t reached_now = reached(phased);
+	if (is_phased && phased->planned)
+		out->files_total =
+			phased->files_before + phased->plan.small_files + phased->plan.large_files;
 	fill_uploads(s, out);
 	out->total = total_of(s);
 	out->received = meter_get(&s->body_received);
@@ -263,18 +320,14 @@ stage_progress(struct stage *s, struct progress *out, struct err *err)
 	out->seq = s->progress_seq;
 	out->updated_us = s->updated_us;
 	pthread_mutex_unlock(&s->mtx);
-	if (out->stage.state != STAGE_OPEN)
-		out->phase = PHASE_FINALIZING;
-	else if (out->stage.workload == WORKLOAD_UNKNOWN && out->hashed == 0)
-		out->phase = PHASE_ANALYZING;
-	else
-		out->phase = out->upload_count == 0 && out->stage.files > 0 ? PHASE_FINALIZING
-									    : PHASE_PROCESSING;
+	judge_phase(out);
 	out->percent = percent_of(out, ingested);
 	out->eta_s = -1;
 	if (out->total != UINT64_MAX && out->rate_bps > 0 && out->total >= out->received)
 		out->eta_s = (double)(out->total - out->received) / out->rate_bps;
 	out->bottleneck = out->upload_count > 0 ? atomic_load(&s->ss->bottleneck) : "none";
+	if (is_phased)
+		take_phase(out, reached_now);
 	return RC_OK;
 }
 

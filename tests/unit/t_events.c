@@ -145,6 +145,7 @@ stage_progress(struct stage *s, struct progress *out, struct err *err)
 	stage_info(s, &out->stage);
 	out->bottleneck = "none";
 	out->percent = out->eta_s = -1;
+	out->files_total = UINT64_MAX;
 	out->uploads = calloc(1, sizeof *out->uploads);
 	assert_non_null(out->uploads);
 	out->upload_count = 1;
