@@ -8,8 +8,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define AGAIN_TRIES 8 /* the kernel could not be sure because of a rename elsewhere, and says so   \
-		       */
+#define AGAIN_TRIES                                                                                \
+	8 /* the kernel could not be sure because of a rename elsewhere, and says so               \
+	   */
 
 int
 beneath_open(int dir, const char *path, int flags, enum beneath_way way)

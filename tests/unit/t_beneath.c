@@ -9,65 +9,32 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "beneath.h"
-
-static char top[] = "/tmp/t_beneath.XXXXXX";
-static int root = -1;
-
-static void
-put(const char *path, const char *text)
-{
-	int fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL, 0644);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	close(fd);
-}
+#include "folder_fixture.h"
 
 static int
 make_tree(void **state)
 {
-	(void)state;
-	assert_non_null(mkdtemp(top));
-	int above = open(top, O_RDONLY | O_DIRECTORY);
-	assert_int_equal(mkdirat(above, "root", 0755), 0);
-	assert_int_equal(mkdirat(above, "beside", 0755), 0);
-	root = openat(above, "root", O_RDONLY | O_DIRECTORY);
-	close(above);
-	assert_int_equal(mkdirat(root, "d", 0755), 0);
-	assert_int_equal(mkdirat(root, "d/e", 0755), 0);
-	put("f", "f");
-	put("d/e/g", "g");
-	put("../beside/secret", "no");
-	assert_int_equal(symlinkat("e", root, "d/inside"), 0);
-	assert_int_equal(symlinkat("../../beside", root, "d/outside"), 0);
-	assert_int_equal(symlinkat("../beside/../root/f", root, "around"), 0);
-	assert_int_equal(symlinkat("/etc/passwd", root, "absolute"), 0);
-	assert_int_equal(symlinkat("loop", root, "loop"), 0);
-	assert_int_equal(mkfifoat(root, "fifo", 0644), 0);
+	folder_setup(state);
+	folder_put_text("f", "f");
+	folder_put_text("d/e/g", "g");
+	folder_put_text("../beside/secret", "no");
+	assert_int_equal(symlinkat("e", folder_fd, "d/inside"), 0);
+	assert_int_equal(symlinkat("../../beside", folder_fd, "d/outside"), 0);
+	assert_int_equal(symlinkat("../beside/../folder/f", folder_fd, "around"), 0);
+	assert_int_equal(symlinkat("/etc/passwd", folder_fd, "absolute"), 0);
+	assert_int_equal(symlinkat("loop", folder_fd, "loop"), 0);
+	assert_int_equal(mkfifoat(folder_fd, "fifo", 0644), 0);
 	return 0;
-}
-
-static int
-remove_tree(void **state)
-{
-	char command[64];
-
-	(void)state;
-	close(root);
-	snprintf(command, sizeof command, "rm -rf %s", top);
-	return system(command); /* lint: allow system */
 }
 
 static void
 expect(const char *path, enum beneath_way way, int error)
 {
-	int fd = beneath_open(root, path, O_RDONLY, way);
+	int fd = beneath_open(folder_fd, path, O_RDONLY, way);
 	int e = errno;
 
 	if (fd >= 0)
@@ -134,11 +101,11 @@ nothing_blocks(void **state)
 
 	(void)state;
 	alarm(30);
-	int fd = beneath_open(root, "fifo", O_RDONLY, BENEATH_PLAIN);
+	int fd = beneath_open(folder_fd, "fifo", O_RDONLY, BENEATH_PLAIN);
 	assert_true(fd >= 0);
 	assert_int_equal(read(fd, &byte, 1), 0);
 	close(fd);
-	fd = beneath_open(root, "d", O_PATH | O_DIRECTORY, BENEATH_PLAIN);
+	fd = beneath_open(folder_fd, "d", O_PATH | O_DIRECTORY, BENEATH_PLAIN);
 	assert_true(fd >= 0);
 	assert_true((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
 	close(fd);
@@ -154,5 +121,5 @@ main(void)
 		cmocka_unit_test(nothing_blocks),
 	};
 
-	return cmocka_run_group_tests_name("beneath", tests, make_tree, remove_tree);
+	return cmocka_run_group_tests_name("beneath", tests, make_tree, folder_teardown);
 }
