@@ -261,6 +261,7 @@ static const struct db_stmt stmt_sweep[] = {
 		.types = (const uint32_t[]){DB_INT8, DB_INT8},
 	},
 	SWEEP("stage", "repo_id = $1"),
+	SWEEP("import", "repo_id = $1"),
 	SWEEP("tree_node", "repo_id = $1"),
 	SWEEP("idempotency", "repo_id = $1"),
 	SWEEP("chunk", "repo_id = $1"),

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "folder_fixture.h"
+#include "import_record.h"
 #include "import_walk.h"
 #include "path.h"
 
@@ -489,14 +490,19 @@ what_comes_and_goes_does_no_harm(void **state)
 	pthread_join(thread, NULL);
 }
 
-/* ---- the report as bytes ---- */
+/* ---- as bytes ---- */
 
 static void
-a_report_survives_its_bytes(void **state)
+a_record_survives_its_bytes(void **state)
 {
+	struct import_record r = {.directories = 1,
+		.found = {{2, 3, 4}, {5, 6, 7}},
+		.read_files = 8,
+		.read_bytes = UINT64_MAX,
+		.receipt = {10, 11, 12, 13, 14, 15, {16, 17, 18, 19, 20, 21, 22}}};
 	struct import_report again;
+	struct import_record back;
 	struct buf b;
-	struct cur c;
 
 	(void)state;
 	forget();
@@ -504,12 +510,12 @@ a_report_survives_its_bytes(void **state)
 	assert_int_equal(import_report_init(&again, &err), RC_OK);
 	import_report_add(&trouble, IMPORT_CHANGED, "a/b", 3);
 	import_report_add(&trouble, IMPORT_INVALID_PATH, "\xff\0x", 3);
-	buf_init(&b, 1 << 20);
-	import_report_encode(&trouble, &b);
+	buf_init(&b, IMPORT_RECORD_BYTES_MAX);
+	import_record_encode(&r, &trouble, &b);
 	assert_true(buf_ok(&b));
-	cur_init(&c, b.data, b.len);
-	assert_int_equal(import_report_decode(&again, &c, &err), RC_OK);
-	assert_int_equal(cur_left(&c), 0);
+	assert_int_equal(b.data[0], 1);
+	assert_int_equal(import_record_decode(b.data, b.len, &back, &again, &err), RC_OK);
+	assert_memory_equal(&r, &back, sizeof r);
 	assert_int_equal(again.count, 2);
 	assert_int_equal(again.items[1].path_len, 3);
 	assert_memory_equal(again.items[1].path, "\xff\0x", 3);
@@ -519,10 +525,17 @@ a_report_survives_its_bytes(void **state)
 	for (size_t n = 0; n < b.len; n++) {
 		err_clear(&err);
 		assert_int_equal(import_report_init(&again, &err), RC_OK);
-		cur_init(&c, b.data, n);
-		assert_int_equal(import_report_decode(&again, &c, &err), RC_CORRUPT);
+		assert_int_equal(import_record_decode(b.data, n, &back, &again, &err), RC_CORRUPT);
 		import_report_done(&again);
 	}
+	/* a full report of longest paths fits */
+	char longest[IMPORT_REPORT_PATH + 100];
+	memset(longest, 'x', sizeof longest);
+	for (int i = 0; i < 2 * IMPORT_REPORT_MAX; i++)
+		import_report_add(&trouble, IMPORT_IO, longest, sizeof longest);
+	buf_clear(&b);
+	import_record_encode(&r, &trouble, &b);
+	assert_true(buf_ok(&b));
 	buf_done(&b);
 }
 
@@ -546,7 +559,7 @@ main(void)
 		T(it_stops_when_told),
 		T(a_swapped_directory_leads_nowhere),
 		T(what_comes_and_goes_does_no_harm),
-		T(a_report_survives_its_bytes),
+		T(a_record_survives_its_bytes),
 	};
 
 	alarm(HANG_SECONDS);
