@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
 #include "problem.h"
 #include "services.h"
 #include "show_commit.h"
@@ -101,19 +100,6 @@ answer(struct request *rq, const struct repo *repo, const struct commit *c)
 	buf_done(&body);
 }
 
-/* What the stage has cost, as the commit keeps it. */
-static void
-write_receipt(struct stage *s, struct buf *out)
-{
-	struct ingest_receipt receipt;
-	struct stage_info info;
-
-	stage_info(s, &info);
-	stage_receipt(s, &receipt);
-	int64_t us = clock_wall_us() - info.created_us;
-	show_receipt_text(out, &receipt, us > 0 ? (uint64_t)us * 1000 : 0);
-}
-
 bool
 reply_commit(struct request *rq, struct commit_request *q)
 {
@@ -125,7 +111,7 @@ reply_commit(struct request *rq, struct commit_request *q)
 	enum rc rc;
 
 	buf_init(&receipt, RECEIPT_BYTES_MAX);
-	write_receipt(q->stage, &receipt);
+	show_stage_receipt(q->stage, &receipt);
 	q->receipt = buf_cstr(&receipt);
 	q->render = render;
 	q->render_arg = &r;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "clock.h"
 #include "problem.h"
 #include "show_entry.h"
 #include "show_progress.h"
@@ -82,6 +83,18 @@ show_receipt_text(struct buf *out, const struct ingest_receipt *r, uint64_t tota
 	buf_add_u8(out, ',');
 	add_seconds(out, "write", r->stage_ns[METER_WRITE]);
 	buf_addf(out, "},\"stored_bytes\":%" PRIu64 "}", r->stored_bytes);
+}
+
+void
+show_stage_receipt(struct stage *s, struct buf *out)
+{
+	struct ingest_receipt receipt;
+	struct stage_info info;
+
+	stage_info(s, &info);
+	stage_receipt(s, &receipt);
+	int64_t us = clock_wall_us() - info.created_us;
+	show_receipt_text(out, &receipt, us > 0 ? (uint64_t)us * 1000 : 0);
 }
 
 json_t *

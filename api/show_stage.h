@@ -22,6 +22,8 @@ void receipt_add(struct ingest_receipt *sum, const struct ingest_receipt *b);
 /* Append a receipt as canonical JSON: sorted keys, no white space, at most RECEIPT_BYTES_MAX bytes.
  * total_ns is wall-clock time. Does not allocate but through out. */
 void show_receipt_text(struct buf *out, const struct ingest_receipt *r, uint64_t total_ns);
+/* The same of what a stage has cost since it was opened, as a commit keeps it. */
+void show_stage_receipt(struct stage *s, struct buf *out);
 /* The same as a value. A new reference; NULL: no memory. */
 json_t *show_receipt(const struct ingest_receipt *r, uint64_t total_ns);
 
