@@ -28,6 +28,7 @@ enum cursor_list {
 	CURSOR_DIFF,
 	CURSOR_REFS,
 	CURSOR_PROGRESS,
+	CURSOR_IMPORTS,
 };
 
 struct cursor_scope {

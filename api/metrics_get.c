@@ -16,6 +16,7 @@
 #include "parse.h"
 #include "problem.h"
 #include "services.h"
+#include "show_import.h"
 #include "show_progress.h"
 #include "stream.h"
 #include "watch.h"
@@ -308,6 +309,30 @@ add_stages(struct buf *out, const struct server_ctx *srv)
 	gauge(out, "digstore_uploads", "Uploads under way.", c.uploads);
 }
 
+/* ---- imports ---- */
+
+static void
+add_imports(struct buf *out, const struct server_ctx *srv)
+{
+	static const char ended[] = "digstore_imports_ended_total";
+	static const char left_out[] = "digstore_import_left_out_total";
+	struct imports_stats s;
+
+	imports_stats(srv->imports, &s);
+	gauge(out, "digstore_imports_waiting", "Imports in line.", s.waiting);
+	gauge(out, "digstore_imports_running", "Imports that run.", s.running);
+	head(out, ended, "counter", "Imports that have ended, by how.");
+	for (int i = IMPORT_DONE; i < IMPORT_STATES; i++)
+		labelled(out, ended, "state", show_import_state((enum import_state)i), s.ended[i]);
+	counter(out, "digstore_import_files_total", "Files that imports have taken.", s.files);
+	counter(out, "digstore_import_read_bytes_total", "Bytes that imports have read.",
+		s.read_bytes);
+	head(out, left_out, "counter", "What imports could not take, by why.");
+	for (int i = 0; i < IMPORT_REASONS; i++)
+		labelled(out, left_out, "reason", import_reason_name((enum import_reason)i),
+			s.left_out[i]);
+}
+
 /* ---- all of it ---- */
 
 static void
@@ -325,6 +350,7 @@ end(struct request *rq)
 	if (srv->server_metrics != NULL)
 		srv->server_metrics(srv->server_metrics_arg, &out);
 	add_stages(&out, srv);
+	add_imports(&out, srv);
 	add_ingest(&out, srv);
 	add_reads(&out, srv);
 	if (buf_ok(&out)) {

@@ -40,6 +40,12 @@ extern const struct op op_stage_archive_put;
 extern const struct op op_stage_archive_post;
 extern const struct op op_stage_form_post;
 
+/* imports */
+extern const struct op op_import_create;
+extern const struct op op_import_list;
+extern const struct op op_import_get;
+extern const struct op op_import_delete;
+
 /* trees */
 extern const struct op op_tree_file_put;
 extern const struct op op_tree_archive_put;

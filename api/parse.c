@@ -207,6 +207,23 @@ check_commit_id(const struct request_param *p, struct err *err)
 		"a commit is named by 8 to 64 hexadecimal digits, the first ones of its id");
 }
 
+static bool
+import_id_from(const struct request_param *p, uint64_t *out)
+{
+	return p->value[0] != '0' && parse_u64(p->value, p->len, out) && *out <= INT64_MAX;
+}
+
+static enum rc
+check_import_id(const struct request_param *p, struct err *err)
+{
+	uint64_t id;
+
+	if (import_id_from(p, &id))
+		return RC_OK;
+	return err_set(
+		err, RC_INVALID, "invalid-name", "an import is named by the number it was given");
+}
+
 static enum rc
 check_param(const struct request *rq, const struct request_param *p, struct err *err)
 {
@@ -220,6 +237,8 @@ check_param(const struct request *rq, const struct request_param *p, struct err 
 		return path_check(p->value, p->len, err);
 	if (strcmp(p->name, "id") == 0)
 		return check_commit_id(p, err);
+	if (strcmp(p->name, "import") == 0)
+		return check_import_id(p, err);
 	if (strcmp(p->name, "ref") == 0 || (strcmp(p->name, "rev") == 0 && !reads))
 		return name_check_ref(p->value, p->len, err);
 	return parse_rev_check(p->value, p->len, err);
@@ -300,6 +319,15 @@ plain_rev(const char *rev, char lower[SHA256_HEX_BYTES])
 	for (size_t i = 0; i <= len; i++)
 		lower[i] = rev[i] >= 'A' && rev[i] <= 'F' ? (char)(rev[i] | 0x20) : rev[i];
 	return lower;
+}
+
+uint64_t
+parse_import_id(struct request *rq)
+{
+	uint64_t id = 0;
+
+	import_id_from(request_param(rq, "import"), &id);
+	return id;
 }
 
 enum rc

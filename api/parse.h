@@ -28,8 +28,9 @@
 /* ---- names: every parameter of the path ---- */
 
 /* Check the form of all path parameters the request has: {repo}, {stage}, {ref}, {path}, {id} (8 to
- * 64 hex digits), {a} and {b}, and {rev}, which for GET and HEAD may be a ref or a revision, for
- * other methods a ref. 400 "invalid-name" or "invalid-path". */
+ * 64 hex digits), {import} (a number from 1 to INT64_MAX), {a} and {b}, and {rev}, which for GET
+ * and HEAD may be a ref or a revision, for other methods a ref. 400 "invalid-name" or
+ * "invalid-path". */
 bool parse_names(struct request *rq);
 /* The same as the admission of an operation that has nothing else to look at then. */
 void parse_admit(struct request *rq);
@@ -41,6 +42,8 @@ bool parse_admit_fast(struct request *rq);
 bool parse_repo(struct request *rq, struct repo **out);
 /* To be given back with stage_unref. A stage that was deleted while uploads ran is not found. */
 bool parse_stage(struct request *rq, struct repo *repo, struct stage **out);
+/* The number that names an import. Does not block: it need not exist. */
+uint64_t parse_import_id(struct request *rq);
 /* Resolve path parameter or query value `rev`, of which hex digits may be of either case.
  * *out: commit_done. */
 bool parse_rev(struct request *rq, struct repo *repo, const char *rev, struct commit *out);

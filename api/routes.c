@@ -32,6 +32,11 @@ const struct op *const routes[] = {
 	&op_stage_archive_put,
 	&op_stage_archive_post,
 	&op_stage_form_post,
+	/* imports */
+	&op_import_create,
+	&op_import_list,
+	&op_import_get,
+	&op_import_delete,
 	/* trees */
 	&op_tree_file_put,
 	&op_tree_archive_put,

@@ -8,6 +8,7 @@
 
 #include "commit.h"
 #include "err.h"
+#include "imports.h"
 #include "ingest.h"
 #include "reader.h"
 #include "repo.h"
@@ -41,6 +42,7 @@ struct server_ctx {
 	struct stages *stages;
 	struct ingest *ingest;
 	struct history history;
+	struct imports *imports;
 	struct read_service *reads;
 	struct readiness readiness;
 	/* Appends server-level metrics (connections, requests by status) in Prometheus text. */

@@ -37,8 +37,8 @@ show_workload(enum stage_workload workload)
 	return "mixed";
 }
 
-static const char *
-phase_name(enum stage_phase phase)
+const char *
+show_phase_name(enum stage_phase phase)
 {
 	switch (phase) {
 	case PHASE_ANALYZING:
@@ -121,7 +121,7 @@ show_progress(const struct progress *p)
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:s, s:o, s:I, s:o}",
 		"repo", p->stage.repo, "stage", p->stage.name, "state",
 		show_stage_state(p->stage.state), "workload", show_workload(p->stage.workload),
-		"phase", phase_name(p->phase), "percent", known_or_null(p->percent), "files",
+		"phase", show_phase_name(p->phase), "percent", known_or_null(p->percent), "files",
 		show_files(p), "bytes", show_bytes(p), "rate_bps", tenths(p->rate_bps), "eta_s",
 		known_or_null(p->eta_s), "bottleneck", p->bottleneck, "uploads", show_uploads(p),
 		"seq", (json_int_t)p->seq, "updated_at", show_time(p->updated_us));

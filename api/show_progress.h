@@ -12,6 +12,8 @@
 const char *show_stage_state(enum stage_state state);
 /* "many_small", "few_large", or "mixed" while nothing is known. Static. */
 const char *show_workload(enum stage_workload workload);
+/* "analyzing", "processing" or "finalizing". Static. */
+const char *show_phase_name(enum stage_phase phase);
 /* A new reference; NULL: no memory. */
 json_t *show_progress(const struct progress *p);
 

@@ -76,6 +76,8 @@ const struct config_key config_keys[] = {
 		"highest zstd level for uploads"},
 	{"read", "read_memory", KEY_BYTES, AT(read_memory_bytes), MIB, 1024 * GIB, "64MiB", NULL,
 		"what is kept in memory for the next reader: expanded frames, lists of chunks"},
+	{"imports", "import_roots", KEY_FOLDERS, AT(import_roots), 0, LIST_MAX, "", NULL,
+		"folders of this machine that clients may import from; empty: none"},
 	{"limits", "stage_ttl", KEY_DURATION, AT(stage_ttl_ms), SECOND, 3650 * DAY, "7d", NULL,
 		"life of a stage that asks for none"},
 	{"limits", "stage_ttl_max", KEY_DURATION, AT(stage_ttl_max_ms), SECOND, 3650 * DAY, "30d",
@@ -88,6 +90,10 @@ const struct config_key config_keys[] = {
 		"1000000", NULL, "most entries in one uploaded archive"},
 	{"limits", "archive_expanded_bytes_max", KEY_BYTES, AT(archive_expanded_bytes_max), 1,
 		INT64_MAX, "1TiB", NULL, "most bytes that one uploaded archive may unpack to"},
+	{"limits", "import_entries_max", KEY_INT, AT(import_entries_max), 1, 1000000000, "1000000",
+		NULL, "most files, folders and others in one imported folder"},
+	{"limits", "import_bytes_max", KEY_BYTES, AT(import_bytes_max), 1, INT64_MAX, "5TiB", NULL,
+		"most bytes of the files in one imported folder"},
 };
 #define KEY_COUNT (sizeof config_keys / sizeof config_keys[0])
 const size_t config_key_count = KEY_COUNT;

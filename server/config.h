@@ -62,6 +62,8 @@ struct config {
 	uint64_t pack_bytes;
 	bool pack_direct;
 	uint64_t compress_level_max;
+	/* [imports] */
+	struct config_list import_roots;
 	/* [limits] */
 	uint64_t read_memory_bytes;
 	uint64_t stage_ttl_ms;
@@ -70,6 +72,8 @@ struct config {
 	uint64_t upload_bytes_max;
 	uint64_t archive_entries_max;
 	uint64_t archive_expanded_bytes_max;
+	uint64_t import_entries_max;
+	uint64_t import_bytes_max;
 
 	/* where each value came from, in the order of the table */
 	uint8_t source[CONFIG_KEYS_MAX];

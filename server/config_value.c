@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "endpoint.h"
 #include "hex.h"
@@ -121,6 +122,7 @@ config_value_number(const struct config_key *k, uint64_t n, char *out)
 	case KEY_PATH:
 	case KEY_BOOL:
 	case KEY_ENDPOINTS:
+	case KEY_FOLDERS:
 		break;
 	}
 	snprintf(out, CONFIG_NUMBER_BYTES, "%llu", (unsigned long long)n);
@@ -257,13 +259,52 @@ check_endpoint(
 	return err_set(err, RC_INVALID, NULL, "%s: %s: %s", p->text, k->name, why.text);
 }
 
+/* "/" and segments that are neither "." nor ".." nor, but for the last one, empty. */
+static bool
+is_plain_path(const char *text)
+{
+	for (const char *at = text; *at == '/'; at += 1 + strcspn(at + 1, "/")) {
+		size_t len = strcspn(at + 1, "/");
+		bool last = at[1 + len] == '\0';
+		if ((len == 0 && !last) || (len == 1 && at[1] == '.') ||
+			(len == 2 && at[1] == '.' && at[2] == '.'))
+			return false;
+	}
+	return text[0] == '/';
+}
+
+/* Plain, so that paths below it can be compared as text. Whoever it is for looks again when it
+ * opens it: this is to name the line. */
+static enum rc
+check_folder(
+	const struct config_key *k, const struct config_place *p, const char *text, struct err *err)
+{
+	struct stat st;
+
+	if (!is_plain_path(text))
+		return refuse_value(k, p, text, "an absolute path without . or ..", err);
+	if (stat(text, &st) != 0 || !S_ISDIR(st.st_mode))
+		return refuse_value(k, p, text, "a directory that exists", err);
+	return RC_OK;
+}
+
+static enum rc
+check_item(
+	const struct config_key *k, const struct config_place *p, const char *text, struct err *err)
+{
+	return k->type == KEY_FOLDERS ? check_folder(k, p, text, err)
+				      : check_endpoint(k, p, text, err);
+}
+
 /* Words between commas are added; what a weaker source said was removed before. */
 static enum rc
-set_endpoints(const struct config_key *k, const struct config_place *p, const char *text,
+set_list(const struct config_key *k, const struct config_place *p, const char *text,
 	struct config_list *out, struct err *err)
 {
 	const char *at = text;
 
+	if (k->min == 0 && text[strspn(text, " \t")] == '\0')
+		return RC_OK;
 	do {
 		at += strspn(at, " \t");
 		size_t len = strcspn(at, ",");
@@ -275,7 +316,7 @@ set_endpoints(const struct config_key *k, const struct config_place *p, const ch
 		if (out->count == k->max)
 			return refuse_value(k, p, text, "a shorter list", err);
 		if (list_add(out, at, keep, err) != RC_OK ||
-			check_endpoint(k, p, out->items[out->count - 1], err) != RC_OK)
+			check_item(k, p, out->items[out->count - 1], err) != RC_OK)
 			return err->rc;
 		at += len;
 	} while (*at++ == ',');
@@ -303,9 +344,10 @@ config_value_set(const struct config_key *k, size_t index, const struct config_p
 	case KEY_ENUM:
 		return set_enum(k, p, text, field(k, c), err);
 	case KEY_ENDPOINTS:
+	case KEY_FOLDERS:
 		if (stronger)
 			list_done(field(k, c));
-		return set_endpoints(k, p, text, field(k, c), err);
+		return set_list(k, p, text, field(k, c), err);
 	}
 	return RC_OK;
 }
@@ -317,6 +359,7 @@ config_value_done(const struct config_key *k, struct config *c)
 
 	switch (k->type) {
 	case KEY_ENDPOINTS:
+	case KEY_FOLDERS:
 		list_done(field(k, c));
 		return;
 	case KEY_STRING:
@@ -352,6 +395,7 @@ config_value_print(const struct config_key *k, const struct config *c, struct bu
 		buf_add_str(out, *flag ? "true" : "false");
 		return;
 	case KEY_ENDPOINTS:
+	case KEY_FOLDERS:
 		for (size_t i = 0; i < list->count; i++)
 			buf_addf(out, "%s%s", i > 0 ? ", " : "", list->items[i]);
 		return;

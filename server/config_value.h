@@ -21,6 +21,7 @@ enum config_type {
 	KEY_BOOL,
 	KEY_ENUM,      /* uint64_t, index into choices */
 	KEY_ENDPOINTS, /* struct config_list of addresses to listen at, from words between commas */
+	KEY_FOLDERS,   /* the same of directories that exist, by absolute paths; may be empty */
 };
 
 struct config_key {

@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "db.h"
 #include "db_history.h"
+#include "imports.h"
 #include "log.h"
 #include "pack_dir.h"
 #include "pack_reader.h"
@@ -20,6 +21,7 @@
 #define SWEEP_NS         ((uint64_t)5000 * 1000000)
 #define EXPIRE_NS        ((uint64_t)3600 * 1000000000)
 #define KEY_LIFE_US      ((int64_t)7 * 24 * 3600 * 1000000) /* an Idempotency-Key is remembered */
+#define IMPORT_LIFE_US   KEY_LIFE_US /* what became of an import is told as long as a key is kept */
 #define STORAGE_FREE_MIN ((uint64_t)128 << 20) /* below: two packs and some WAL do not fit */
 
 struct jobs {
@@ -95,11 +97,14 @@ round_of_work(struct jobs *j)
 	}
 	if (j->database_was_away)
 		return;
+	imports_tick(j->options.srv->imports);
 	if (now - j->swept_ns >= SWEEP_NS)
 		sweep(j);
 	if (now - j->expired_ns >= EXPIRE_NS) {
 		struct err err = ERR_INIT;
 		db_idempotency_expire(j->options.srv->db, clock_wall_us() - KEY_LIFE_US, &err);
+		err_clear(&err);
+		imports_expire(j->options.srv->imports, clock_wall_us() - IMPORT_LIFE_US, &err);
 		j->expired_ns = now;
 	}
 }

@@ -17,6 +17,7 @@
 #include "db.h"
 #include "endpoint.h"
 #include "http.h"
+#include "imports.h"
 #include "jobs.h"
 #include "log.h"
 #include "migrate.h"
@@ -28,6 +29,8 @@
 #include "rebuild.h"
 #include "recover.h"
 #include "services.h"
+#include "show_import.h"
+#include "show_stage.h"
 #include "unpack_threads.h"
 #include "watch.h"
 
@@ -39,16 +42,19 @@
 #define ARCHIVE_RATIO_MAX 1000
 #define ARCHIVE_THREADS   16
 #define WATCHERS_MAX      1024
-#define DB_CONNECT_MS     5000
-#define DB_STATEMENT_MS   15000
-#define DB_CHECKOUT_MS    10000
-#define STOP_POLL_MS      100
+/* Also on one core: a file system that makes one thread wait has something for another to do. */
+#define IMPORT_THREADS_MIN 2
+#define DB_CONNECT_MS      5000
+#define DB_STATEMENT_MS    15000
+#define DB_CHECKOUT_MS     10000
+#define STOP_POLL_MS       100
 
 /* Everything that is open, in the order it was opened. */
 struct server {
 	struct config config;
 	bool rebuild;
 	char *data_dir;
+	struct import_roots *import_roots;
 	struct http_listener listeners[LISTENERS_MAX];
 	size_t listener_count;
 	int signals;
@@ -89,6 +95,16 @@ open_listeners(struct server *s, struct err *err)
 		s->listener_count++;
 	}
 	return RC_OK;
+}
+
+/* As the user that will read below them. */
+static enum rc
+open_import_roots(struct server *s, struct err *err)
+{
+	const struct config_list *roots = &s->config.import_roots;
+
+	return import_roots_open((const char *const *)roots->items, roots->count, s->data_dir,
+		&s->import_roots, err);
 }
 
 static void
@@ -138,7 +154,8 @@ static enum rc
 open_database(struct server *s, struct err *err)
 {
 	const struct config *c = &s->config;
-	unsigned connections = (unsigned)c->op_threads + ingest_workers(s) + 8;
+	unsigned connections =
+		(unsigned)c->op_threads + ingest_workers(s) + IMPORTS_RUNNING_MAX + 8;
 	const char *url = c->database_url;
 
 	if (url[0] == '\0') {
@@ -198,6 +215,45 @@ open_packs(struct server *s, struct err *err)
 	return RC_OK;
 }
 
+/* Nobody waits for the answer of an import, so its end is told here, with what a client is not to
+ * know. */
+static void
+import_ended(const struct import_info *info)
+{
+	bool ours = info->err.rc >= RC_FULL;
+
+	log_event(ours ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "import_ended",
+		"repo=%s id=%llu state=%s stage=%s ref=%s files=%llu bytes=%llu left_out=%llu "
+		"text=\"%s\" detail=\"%s\"",
+		info->repo, (unsigned long long)info->id, show_import_state(info->state),
+		info->stage, info->ref[0] != '\0' ? info->ref : "-",
+		(unsigned long long)info->record.read_files,
+		(unsigned long long)info->record.read_bytes,
+		(unsigned long long)(info->special + info->failed), info->err.text,
+		info->err.detail);
+}
+
+static enum rc
+open_imports(struct server *s, struct err *err)
+{
+	const struct config *c = &s->config;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	struct imports_options options = {
+		.db = s->db,
+		.ingest = s->ctx.ingest,
+		.stages = s->ctx.stages,
+		.history = &s->ctx.history,
+		.roots = s->import_roots,
+		.threads = cores < IMPORT_THREADS_MIN ? IMPORT_THREADS_MIN : (unsigned)cores,
+		.entries_max = c->import_entries_max,
+		.bytes_max = c->import_bytes_max,
+		.write_receipt = show_stage_receipt,
+		.ended = import_ended,
+	};
+
+	return imports_open(&options, &s->ctx.imports, err);
+}
+
 static enum rc
 open_core(struct server *s, struct err *err)
 {
@@ -251,7 +307,7 @@ open_core(struct server *s, struct err *err)
 		.archive_threads_max = ARCHIVE_THREADS,
 		.watchers_max = WATCHERS_MAX,
 	};
-	return RC_OK;
+	return open_imports(s, err);
 }
 
 static void
@@ -391,6 +447,8 @@ start(struct server *s)
 		return fail("privileges", &err);
 	if (data_dir_open(s->data_dir, &err) != RC_OK)
 		return fail("data_dir", &err);
+	if (!s->rebuild && open_import_roots(s, &err) != RC_OK)
+		return fail("import_roots", &err);
 	block_signals(s);
 	if (open_database(s, &err) != RC_OK)
 		return fail("database", &err);
@@ -471,6 +529,7 @@ stop(struct server *s)
 			http_stats(s->http).requests_active);
 		http_quiesce(s->http);
 		watch_stop();
+		imports_stop(s->ctx.imports); /* they are as long as they are: cut, not drained */
 		drain(s);
 		http_stop(s->http);
 	}
@@ -479,12 +538,14 @@ stop(struct server *s)
 	if (s->work != NULL)
 		work_drain(s->work);
 	jobs_stop(s->jobs);
+	imports_stop(s->ctx.imports);
 	ingest_close(s->ctx.ingest);
 	http_free(s->http);
 	work_free(s->work);
 	read_service_free(s->ctx.reads);
 	node_cache_free(s->ctx.history.nodes);
 	rev_cache_free(s->ctx.history.revs);
+	imports_free(s->ctx.imports);
 	stages_free(s->ctx.stages);
 	repos_free(s->ctx.repos);
 	pack_readers_free(s->readers);
@@ -494,6 +555,7 @@ stop(struct server *s)
 		log_event(LOG_LEVEL_WARN, "postgresql", "text=\"%s\" detail=\"%s\"", err.text,
 			err.detail);
 	pg_cluster_free(s->cluster);
+	import_roots_free(s->import_roots);
 	free(s->data_dir);
 	config_done(&s->config);
 }

@@ -156,15 +156,16 @@ import_report_judge(struct import_report *r, bool skip_special, bool skip_failed
 	for (size_t i = 0; i < r->count && first == NULL; i++)
 		if (!is_skipped(r->items[i].reason, skip_special, skip_failed))
 			first = &r->items[i];
-	if (n > 0 && first != NULL)
+	if (n == 1 && first != NULL)
 		rc = err_set(err, RC_INVALID, "import-incomplete",
-			"nothing was imported, because %" PRIu64
-			" things could not be taken; \"%s\" is one: %s",
-			n, path_show(shown, first->path, first->path_len),
+			"\"%s\" could not be taken, so nothing was: %s",
+			path_show(shown, first->path, first->path_len),
 			reasons[first->reason].text);
 	else if (n > 0)
 		rc = err_set(err, RC_INVALID, "import-incomplete",
-			"nothing was imported, because %" PRIu64 " things could not be taken", n);
+			"%" PRIu64 " things could not be taken, so nothing was; one is \"%s\": %s",
+			n, first != NULL ? path_show(shown, first->path, first->path_len) : "?",
+			first != NULL ? reasons[first->reason].text : "it is not named");
 	pthread_mutex_unlock(&r->mtx);
 	return rc;
 }

@@ -198,6 +198,36 @@ test_lists(void **state)
 }
 
 static void
+test_folders(void **state)
+{
+	static const char *const bad[] = {"relative", "./x", "/tmp/../etc", "/tmp/..", "/tmp/.",
+		"//tmp", "/tmp//x", "/tmp,", "/no/such/folder", "/etc/passwd"};
+	char flag[100];
+
+	(void)state;
+	assert_int_equal(load(NULL, NULL), RC_OK);
+	assert_int_equal(config.import_roots.count, 0);
+	write_file("[imports]\nimport_roots = /tmp, /usr/share/\n");
+	assert_int_equal(load(NULL, NULL), RC_OK);
+	assert_int_equal(config.import_roots.count, 2);
+	assert_string_equal(config.import_roots.items[0], "/tmp");
+	assert_string_equal(config.import_roots.items[1], "/usr/share/");
+	assert_int_equal(load(LIST("--import-roots=/"), NULL), RC_OK);
+	assert_int_equal(config.import_roots.count, 1);
+	assert_int_equal(load(LIST("--import-roots="), NULL), RC_OK);
+	assert_int_equal(config.import_roots.count, 0);
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		snprintf(flag, sizeof flag, "--import-roots=%s", bad[i]);
+		if (load(LIST(flag), NULL) != RC_INVALID)
+			fail_msg("accepted: %s", flag);
+		expect_text("--import-roots: import_roots = ");
+	}
+	write_file("# none\n[imports]\nimport_roots = /no/such/folder\n");
+	assert_int_equal(load(NULL, NULL), RC_INVALID);
+	expect_text(":3: import_roots = \"/no/such/folder\": must be a directory that exists");
+}
+
+static void
 test_file_errors_name_the_line(void **state)
 {
 	static const struct {
@@ -304,10 +334,11 @@ test_print_round_trip(void **state)
 	(void)state;
 	buf_init(&first, 1 << 20);
 	buf_init(&second, 1 << 20);
-	assert_int_equal(load(LIST("--data-dir= spaces and \"quotes\" ", "--slab-memory=100MiB",
-				      "--listen=[::1]:1,unix:/x", "--drain-timeout=1500ms",
-				      "--linger-bytes=0", "--log-level=warn"),
-				 LIST("DIGSTORE_USER=me")),
+	assert_int_equal(
+		load(LIST("--data-dir= spaces and \"quotes\" ", "--slab-memory=100MiB",
+			     "--listen=[::1]:1,unix:/x", "--drain-timeout=1500ms",
+			     "--linger-bytes=0", "--log-level=warn", "--import-roots=/tmp, /usr"),
+			LIST("DIGSTORE_USER=me")),
 		RC_OK);
 	config_print(&config, &first);
 	assert_non_null(strstr(buf_cstr(&first), "(environment)\nuser = \"me\""));
@@ -369,6 +400,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_flags, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_actions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lists, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_folders, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_errors_name_the_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_forms, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_listen_is_guarded, setup, teardown),
