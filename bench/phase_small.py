@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Phase small: 20,000 small files, as one tar and one by one, and back."""
 
+import http.client
+import json
 import os
+import time
 
 import checks
 import measure
 import rows
+from targets import Failure
 
 CONNECTIONS = 8
 LONE_PUTS = 500
@@ -29,6 +33,41 @@ def digstore(bench, repetition):
         checks.singles(bench, server, "/v1/repos/singles/trees/main/files/")
         lone_row(bench, server, "/v1/repos/lone/stages/bench/files/", repetition)
     rows.forget(folder)
+    import_row(bench, repetition)
+
+
+def import_row(bench, repetition):
+    """On a server of its own, which has to be told where it may import from."""
+    folder = bench.fresh("import", "digstore", repetition)
+    inputs = bench.inputs
+    with rows.digstore(bench, folder, {"DIGSTORE_IMPORT_ROOTS": inputs.small}) as server:
+        for path in inputs.small_paths():
+            measure.warm(os.path.join(inputs.small, path))
+        with bench.row(server, "import", repetition) as (result, meter):
+            result.operations = inputs.manifest["small"]["count"]
+            result.work_bytes = inputs.manifest["small"]["bytes"]
+            request = json.dumps({"path": inputs.small, "ref": "main", "message": "bench"})
+            answer = bench.curl(meter, ["--data", request, server.url("/v1/repos/import/imports")], 0,
+                                answer=os.path.join(server.folder, "import.json"))
+            result.receipt = rows.find_receipt(wait_for_import(bench, server, answer))
+        checks.singles(bench, server, "/v1/repos/import/trees/main/files/")
+    rows.forget(folder)
+
+
+def wait_for_import(bench, server, job):
+    """Ask every 5 ms, on one connection, until it has ended."""
+    until = time.monotonic() + bench.timeout_s(0)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        while job.get("state") in ("waiting", "running") and time.monotonic() < until:
+            time.sleep(0.005)
+            connection.request("GET", f"/v1/repos/import/imports/{job['id']}")
+            job = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    if job.get("state") != "done":
+        raise Failure(f"the import is {job.get('state')}: {job.get('problem')}")
+    return job
 
 
 def nginx(bench, repetition):

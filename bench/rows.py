@@ -240,9 +240,9 @@ def find_receipt(answer):
     return {}
 
 
-def digstore(bench, folder):
+def digstore(bench, folder, settings=None):
     options = bench.options
-    return targets.Digstore(bench.processes, folder, options.server, dict(options.env))
+    return targets.Digstore(bench.processes, folder, options.server, dict(options.env) | (settings or {}))
 
 
 def nginx(bench, folder):
