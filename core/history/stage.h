@@ -238,8 +238,9 @@ enum stage_phase {
 };
 
 #define PROGRESS_PERMILLE_UNKNOWN 1001u
-/* How far a phased live thing is as a whole, 0 to 1000 or PROGRESS_PERMILLE_UNKNOWN. While nothing
- * else is under way in the stage, this is the progress of the stage. Any thread, does not lock. */
+/* How far a phased live thing is as a whole, 0 to 1000 or PROGRESS_PERMILLE_UNKNOWN; it never goes
+ * back, so those who tell it may overtake each other. While nothing else is under way in the stage,
+ * this is the progress of the stage. Any thread, does not lock. */
 void stage_live_reach(struct stage_live *live, enum stage_phase phase, uint32_t permille);
 
 #define PROGRESS_UPLOADS_MAX 32

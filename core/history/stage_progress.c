@@ -98,8 +98,11 @@ stage_counters_load(struct stage *s, const uint8_t *data, size_t len)
 void
 stage_live_reach(struct stage_live *live, enum stage_phase phase, uint32_t permille)
 {
-	atomic_store_explicit(
-		&live->reached, (uint32_t)phase << 16 | permille, memory_order_relaxed);
+	uint32_t now = (uint32_t)phase << 16 | permille;
+	uint32_t was = atomic_load_explicit(&live->reached, memory_order_relaxed);
+
+	while (was < now && !atomic_compare_exchange_weak(&live->reached, &was, now))
+		;
 }
 
 /* Under the lock: what alone is under way in the stage and knows how far it is, or NULL. */

@@ -92,6 +92,10 @@ phases_are_those_of_the_work(void **state)
 	seq = p.seq;
 	assert_int_equal(look().seq, seq);
 
+	/* who comes late takes nothing back */
+	stage_live_reach(&live, PHASE_PROCESSING, 204);
+	assert_int_equal(look().seq, seq);
+
 	/* nothing but the phase */
 	stage_live_reach(&live, PHASE_FINALIZING, 950);
 	p = look();
