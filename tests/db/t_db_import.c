@@ -228,7 +228,7 @@ a_dropped_repository_loses_its_imports(void **state)
 	struct import_row row = asked;
 	int64_t created_us;
 	uint64_t id;
-	bool left = true;
+	struct db_repo_swept swept = {.id = 0};
 
 	(void)state;
 	row.repo_id = 2;
@@ -236,9 +236,9 @@ a_dropped_repository_loses_its_imports(void **state)
 	assert_int_equal(db_import_add(fx.db, &row, &id, &created_us, &err), RC_NOT_FOUND);
 	assert_string_equal(err.kind, "repo-not-found");
 	assert_true(fixture_number(fx.db, "SELECT count(*) FROM import WHERE repo_id = 2") > 0);
-	for (id = 0; id == 0;)
-		OK(db_repo_sweep(fx.db, 1, &left, &id, &err));
-	OK(db_repo_delete(fx.db, id, &err));
+	while (swept.id == 0)
+		OK(db_repo_sweep(fx.db, 1, &swept, &err));
+	OK(db_repo_delete(fx.db, swept.id, &err));
 	assert_int_equal(fixture_number(fx.db, "SELECT count(*) FROM import WHERE repo_id = 2"), 0);
 }
 
