@@ -576,18 +576,31 @@ sync_all(struct pack_writer *w, struct err *err)
 	return sync_given(w, err);
 }
 
-enum rc
-pack_writer_sync(struct pack_writer *w, struct err *err)
+static enum rc
+sync_open(struct pack_writer *w, enum rc (*sync)(struct pack_writer *w, struct err *err),
+	struct err *err)
 {
 	enum rc rc = RC_OK;
 
 	pthread_mutex_lock(&w->sync_mtx);
 	if (w->state == WRITER_OPEN)
-		rc = sync_all(w, err);
+		rc = sync(w, err);
 	else if (w->state == WRITER_ABANDONED)
 		rc = err_set(err, RC_CONFLICT, NULL, "the pack is closed");
 	pthread_mutex_unlock(&w->sync_mtx);
 	return rc;
+}
+
+enum rc
+pack_writer_sync(struct pack_writer *w, struct err *err)
+{
+	return sync_open(w, sync_given, err);
+}
+
+enum rc
+pack_writer_sync_all(struct pack_writer *w, struct err *err)
+{
+	return sync_open(w, sync_all, err);
 }
 
 /* Pass bytes of any length through the buffer. */

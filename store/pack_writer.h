@@ -25,7 +25,7 @@
  * again to another pack.
  * Threads: any number append, flush and sync at the same time; one seals or abandons when nobody
  * appends or flushes any more, and frees when nobody syncs any more.
- * Durable: only what pack_writer_sync or pack_writer_seal says. */
+ * Durable: only what pack_writer_sync, pack_writer_sync_all or pack_writer_seal says. */
 
 struct pack_writer;
 
@@ -76,12 +76,16 @@ enum rc pack_writer_append(struct pack_writer *w, const struct pack_frame *frame
  * but it is not durable. Does nothing if there is nothing. RC_CONFLICT: not open any more. */
 enum rc pack_writer_flush(struct pack_writer *w, struct err *err);
 
-/* Make durable all that was appended before the call: hand it to the kernel, sync the data, and the
- * first time the directory entry. Up to PACK_WRITER_AT_ONCE_BYTES with nothing before them that
- * waits for a sync go out in one write that comes back when they are on the disk. Does nothing if
- * all is durable (a sealed pack is). RC_CONFLICT: abandoned. */
-#define PACK_WRITER_AT_ONCE_BYTES (256u << 10)
+/* Make durable what was handed to the kernel before the call: sync the data, and the first time the
+ * directory entry. Does not wait for who writes. Does nothing if all is durable (a sealed pack is).
+ * RC_CONFLICT: abandoned. */
 enum rc pack_writer_sync(struct pack_writer *w, struct err *err);
+
+/* The same for all that was appended before the call. Up to PACK_WRITER_AT_ONCE_BYTES with nothing
+ * before them that waits for a sync go out in one write that comes back when they are on the disk.
+ */
+#define PACK_WRITER_AT_ONCE_BYTES (256u << 10)
+enum rc pack_writer_sync_all(struct pack_writer *w, struct err *err);
 
 /* Write footer and trailer, sync, cut to size, make read-only (0440), sync, close. After RC_OK the
  * whole pack is durable. After a failure the frames that were synced are still good and the file

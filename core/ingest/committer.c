@@ -292,7 +292,10 @@ sync_packs(struct ingest *in, struct batch *batches)
 				seen = seen || done[k] == p;
 			if (!seen) {
 				struct err err = ERR_INIT;
-				if (pack_writer_sync(p->writer, &err) != RC_OK)
+				/* what is in a shared pack nobody has handed over yet */
+				enum rc rc = b->is_shared ? pack_writer_sync_all(p->writer, &err)
+							  : pack_writer_sync(p->writer, &err);
+				if (rc != RC_OK)
 					atomic_store(&p->poisoned, true);
 				packs_note_bytes(p);
 				if (done_count < BATCH_PACKS_MAX)

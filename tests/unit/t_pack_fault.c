@@ -126,6 +126,8 @@ check_poisoned(struct pack_writer *w, struct test_frame *t, enum rc rc)
 		assert_int_equal(pack_writer_sync(w, &err), rc);
 		assert_non_null(strstr(err.detail, ".pack: "));
 		err_clear(&err);
+		assert_int_equal(pack_writer_sync_all(w, &err), rc);
+		err_clear(&err);
 		assert_int_equal(pack_writer_seal(w, &err), rc);
 	}
 	assert_int_equal(fail_fdatasync.calls + fail_fsync.calls + fail_pwrite.calls, 0);
@@ -174,11 +176,15 @@ test_sync_asks_only_for_news(void **state)
 	no_faults();
 	test_frame_make(&a, 1, CODEC_RAW, 1, 100);
 	struct pack_writer *w = fixture_writer(f);
-	/* the header */
 	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	assert_int_equal(fail_fdatasync.calls + fail_fsync.calls, 0);
+	/* the header */
+	assert_int_equal(pack_writer_sync_all(w, &err), RC_OK);
 	assert_int_equal(fail_fdatasync.calls, 1);
 	assert_int_equal(fail_fsync.calls, 1);
 	test_frame_append(&a, w);
+	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	assert_int_equal(fail_fdatasync.calls, 1);
 	assert_int_equal(pack_writer_flush(w, &err), RC_OK);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(pack_writer_sync(w, &err), RC_OK);
@@ -195,7 +201,7 @@ append_and_sync(struct pack_writer *w, struct test_frame *t)
 	struct err err = ERR_INIT;
 
 	test_frame_append(t, w);
-	if (pack_writer_sync(w, &err) != RC_OK)
+	if (pack_writer_sync_all(w, &err) != RC_OK)
 		fail_msg("%s [%s]", err.text, err.detail);
 }
 
@@ -211,12 +217,12 @@ test_sync_at_once(void **state)
 	for (uint64_t i = 0; i < 6; i++)
 		test_frame_make(&t[i], i + 1, CODEC_RAW, 1, 100);
 	struct pack_writer *w = fixture_writer(f);
-	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	assert_int_equal(pack_writer_sync_all(w, &err), RC_OK);
 	no_faults();
 	append_and_sync(w, &t[0]); /* header and directory entry are durable by now */
 	assert_int_equal(fail_pwritev2.calls, 1);
 	assert_int_equal(fail_pwrite.calls + fail_fdatasync.calls + fail_fsync.calls, 0);
-	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	assert_int_equal(pack_writer_sync_all(w, &err), RC_OK);
 	assert_int_equal(fail_fdatasync.calls, 0);
 	/* behind a flush that was not, that one must become durable too */
 	test_frame_append(&t[1], w);
@@ -224,7 +230,7 @@ test_sync_at_once(void **state)
 	append_and_sync(w, &t[2]);
 	assert_int_equal(fail_fdatasync.calls, 1);
 	/* nothing to do */
-	assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+	assert_int_equal(pack_writer_sync_all(w, &err), RC_OK);
 	assert_int_equal(fail_fdatasync.calls, 1);
 	/* short writes, interruptions */
 	pwrite_max = 4096;
@@ -258,13 +264,13 @@ test_failed_sync_at_once_is_final(void **state)
 		test_frame_make(&a, 1, CODEC_RAW, 1, 100);
 		test_frame_make(&b, 2, CODEC_RAW, 1, 100);
 		struct pack_writer *w = fixture_writer(f);
-		assert_int_equal(pack_writer_sync(w, &err), RC_OK);
+		assert_int_equal(pack_writer_sync_all(w, &err), RC_OK);
 		append_and_sync(w, &a);
 		test_frame_append(&b, w);
 		/* EINVAL: the second try, not direct, fails too */
 		fail_pwritev2 = (struct fault){
 			.errnum = direct_refused ? EINVAL : EIO, .times = direct_refused ? 2 : 1};
-		assert_int_equal(pack_writer_sync(w, &err), RC_IO);
+		assert_int_equal(pack_writer_sync_all(w, &err), RC_IO);
 		err_clear(&err);
 		check_poisoned(w, &b, RC_IO);
 		pack_writer_free(w);

@@ -183,7 +183,7 @@ append_main(void *arg)
 			a->failures += pack_writer_flush(a->writer, &err) != RC_OK;
 		/* what came back from a sync can be read */
 		if (i % 10 == 3) {
-			a->failures += pack_writer_sync(a->writer, &err) != RC_OK;
+			a->failures += pack_writer_sync_all(a->writer, &err) != RC_OK;
 			a->failures += pack_writer_bytes(a->writer) < t->place.offset;
 		}
 	}
