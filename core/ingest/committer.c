@@ -297,7 +297,8 @@ sync_packs(struct ingest *in, struct batch *batches)
 							  : pack_writer_sync(p->writer, &err);
 				if (rc != RC_OK)
 					atomic_store(&p->poisoned, true);
-				packs_note_bytes(p);
+				if (b->is_shared) /* padded now */
+					packs_note_bytes(p);
 				if (done_count < BATCH_PACKS_MAX)
 					done[done_count++] = p;
 			}
