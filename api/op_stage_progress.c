@@ -188,6 +188,7 @@ const struct op op_stage_progress = {
 	.method = METHOD_GET,
 	.path = "/v1/repos/{repo}/stages/{stage}/progress",
 	.query = query,
+	.waits = true,
 	.admit = parse_admit,
 	.run = run,
 };

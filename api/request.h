@@ -61,6 +61,7 @@ struct op {
 	enum op_body body;
 	size_t body_bytes_max;    /* BODY_JSON only */
 	bool body_optional;       /* BODY_JSON: an absent body is allowed */
+	bool waits;               /* may answer late on purpose: not in the latencies */
 	const char *const *query; /* NULL-terminated names of the query parameters it knows */
 	bool (*admit_fast)(struct request *rq);
 	void (*admit)(struct request *rq);

@@ -15,6 +15,14 @@
 /* Fits into the send buffer of an idle socket with room to spare. */
 #define RAW_BYTES_MAX (32u << 10)
 
+/* As it goes: a long download would otherwise be seen only at its end. */
+static void
+count_sent(struct exchange *x, uint64_t bytes)
+{
+	x->sent += bytes;
+	atomic_fetch_add_explicit(&x->http->bytes_out, bytes, memory_order_relaxed);
+}
+
 /* Pull from the source on the HTTP thread. What to return when, see MHD_ContentReaderCallback. */
 static ssize_t
 read_source(void *cls, uint64_t pos, char *out, size_t max)
@@ -28,7 +36,7 @@ read_source(void *cls, uint64_t pos, char *out, size_t max)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	ssize_t n = r->read(r->source, (uint8_t *)out, max);
 	if (n > 0 && (size_t)n <= max) {
-		x->sent += (uint64_t)n;
+		count_sent(x, (uint64_t)n);
 		return n;
 	}
 	if (n == SOURCE_LATER) {
@@ -64,7 +72,7 @@ build_body(struct exchange *x)
 	struct MHD_Response *m =
 		MHD_create_response_from_buffer_with_free_callback(r->len, r->data, free);
 	if (m != NULL) {
-		x->sent = r->len;
+		count_sent(x, r->len);
 		r->data = NULL; /* handed over; MHD frees it */
 	}
 	return m;
@@ -127,7 +135,7 @@ answer_send_raw(struct exchange *x)
 			       : -1;
 	bool ok = n >= 0 && (size_t)n == b.len;
 	if (ok)
-		x->sent = x->reply.len;
+		count_sent(x, x->reply.len);
 	buf_done(&b);
 	return ok;
 }

@@ -43,6 +43,23 @@ pause_exchange(struct exchange *x)
 
 /* ---- answering ---- */
 
+static enum http_kind
+kind_of(const struct exchange *x)
+{
+	if (x->rq.op->body == BODY_STREAM)
+		return HTTP_UPLOAD;
+	return x->rq.method == METHOD_GET || x->rq.method == METHOD_HEAD ? HTTP_READ : HTTP_CHANGE;
+}
+
+static void
+note_latency(struct exchange *x)
+{
+	uint64_t since = x->has_body ? x->turn_ns : x->rq.started_ns;
+
+	if (x->rq.op != NULL && !x->rq.op->waits && since != 0)
+		histogram_add(&x->http->latency[kind_of(x)], (clock_mono_ns() - since) / 1000);
+}
+
 static enum MHD_Result
 queue_reply(struct exchange *x)
 {
@@ -50,6 +67,7 @@ queue_reply(struct exchange *x)
 
 	if (m == NULL)
 		return MHD_NO;
+	note_latency(x);
 	conn_set_state(x->conn, CONN_BUSY);
 	x->phase = PHASE_REPLY;
 	enum MHD_Result r = MHD_queue_response(x->con, (unsigned)x->reply.status, m);
@@ -301,6 +319,7 @@ end_body(struct exchange *x)
 		x->rq.json_bytes = x->json.len;
 	}
 	conn_set_state(x->conn, CONN_BUSY);
+	x->turn_ns = clock_mono_ns();
 	x->phase = PHASE_END;
 	gate_owe(&x->gate);
 	if (op->end != NULL) {
@@ -465,7 +484,6 @@ count_exchange(struct exchange *x)
 
 	atomic_fetch_add(&h->status_count[digit >= 0 && digit < 6 ? digit : 0], 1);
 	atomic_fetch_add(&h->bytes_in, x->received + x->discarded);
-	atomic_fetch_add(&h->bytes_out, x->sent);
 	pthread_mutex_lock(&h->exchanges_mtx);
 	*x->prev = x->next;
 	if (x->next != NULL)

@@ -310,6 +310,12 @@ http_free(struct http *h)
 	free(h);
 }
 
+void
+http_latency(const struct http *h, enum http_kind kind, struct histogram_view *out)
+{
+	histogram_read(&h->latency[kind], out);
+}
+
 struct http_stats
 http_stats(struct http *h)
 {

@@ -8,6 +8,7 @@
 
 #include "endpoint.h"
 #include "err.h"
+#include "histogram.h"
 #include "request.h"
 #include "work.h"
 
@@ -58,7 +59,7 @@ struct http_stats {
 	uint64_t connections_accepted;
 	uint64_t connections_cut; /* by a deadline */
 	uint64_t body_bytes_in;
-	uint64_t body_bytes_out;
+	uint64_t body_bytes_out; /* as they go out */
 };
 
 /* Start serving. Raises the soft limit of open files to the hard one. On failure nothing runs and
@@ -79,5 +80,16 @@ void http_stop(struct http *h);
 void http_free(struct http *h);
 
 struct http_stats http_stats(struct http *h);
+
+/* Requests by what their clients wait for. */
+enum http_kind {
+	HTTP_UPLOAD, /* a body that is streamed */
+	HTTP_READ,   /* GET and HEAD */
+	HTTP_CHANGE, /* all others */
+	HTTP_KINDS,
+};
+/* Microseconds from the last byte of a request to the first of its answer, as far as this server
+ * decides about them; long polls and requests refused before their end are left out. */
+void http_latency(const struct http *h, enum http_kind kind, struct histogram_view *out);
 
 #endif

@@ -12,6 +12,7 @@
 #include "buf.h"
 #include "gate.h"
 #include "guard.h"
+#include "histogram.h"
 #include "http.h"
 #include "request.h"
 #include "router.h"
@@ -121,6 +122,7 @@ struct exchange {
 	bool sent_raw; /* the answer went out past MHD */
 	bool source_ended;
 	bool completed;
+	uint64_t turn_ns; /* when its last byte had come; 0: it has not */
 	struct guard_facts facts;
 	struct route route;
 	struct guard_header *headers; /* owned, one block with the text they point to */
@@ -162,6 +164,7 @@ struct http {
 	_Atomic uint64_t cut;
 	_Atomic uint64_t bytes_in;
 	_Atomic uint64_t bytes_out;
+	struct histogram latency[HTTP_KINDS];
 	_Atomic uint64_t log_window; /* of MHD's messages: second and count */
 	/* guarded by exchanges_mtx */
 	pthread_mutex_t exchanges_mtx;

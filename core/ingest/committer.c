@@ -70,6 +70,7 @@ struct group {
 	struct file_row *files;
 	struct ingest_file **file_of;
 	size_t file_count;
+	uint64_t awaited_ns; /* since when it waits, if somebody waits for it; else 0 */
 	struct err err;
 };
 
@@ -191,6 +192,7 @@ take_group(struct ingest *in, struct group *g)
 	}
 	if (in->riders == NULL && in->commit_urgent)
 		linger(in);
+	g->awaited_ns = in->commit_urgent && in->batches != NULL ? in->commit_first_ns : 0;
 	g->batches = in->batches;
 	g->riders = in->riders;
 	in->batches = NULL;
@@ -1049,6 +1051,8 @@ run_group(struct committer *c, struct group *g)
 		c->dropped_count = 0;
 	atomic_fetch_add_explicit(&in->groups, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&in->group_chunks, g->row_count, memory_order_relaxed);
+	if (g->awaited_ns != 0)
+		histogram_add(&in->commit_wait, (clock_mono_ns() - g->awaited_ns) / 1000);
 	tell_owners(g);
 	free_group(g);
 }

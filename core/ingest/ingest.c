@@ -148,6 +148,12 @@ ingest_filter_rebuild(struct ingest *in)
 	filter_rebuild(in->filter);
 }
 
+void
+ingest_commit_wait(const struct ingest *in, struct histogram_view *out)
+{
+	histogram_read(&in->commit_wait, out);
+}
+
 static uint64_t
 load(const _Atomic uint64_t *v)
 {

@@ -11,6 +11,7 @@
 #include "content.h"
 #include "err.h"
 #include "filter.h"
+#include "histogram.h"
 #include "knob.h"
 #include "meter.h"
 #include "sha256.h"
@@ -226,6 +227,9 @@ struct ingest_stats {
 	struct filter_stats filter;
 };
 void ingest_stats(struct ingest *in, struct ingest_stats *out);
+/* Microseconds from the first batch of a group to the end of its transaction, for the groups that
+ * somebody waited for. */
+void ingest_commit_wait(const struct ingest *in, struct histogram_view *out);
 /* Bytes in the packs of a repository that are still open: the database learns them when one is
  * sealed. */
 uint64_t ingest_open_bytes(struct ingest *in, uint64_t repo_id);

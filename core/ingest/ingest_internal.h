@@ -10,6 +10,7 @@
 #include "ahead.h"
 #include "db_chunk.h"
 #include "filter.h"
+#include "histogram.h"
 #include "ingest.h"
 #include "known.h"
 #include "pack_writer.h"
@@ -191,6 +192,7 @@ struct ingest {
 	_Atomic uint64_t filter_negative, known_hits, sql_lookups, sql_hits;
 	_Atomic uint64_t frames_raw, frames_zstd;
 	atomic_int level_now;
+	struct histogram commit_wait; /* us from handing over to settled, if somebody waited */
 };
 
 /* knobs.c: after options and worker_count are set. */

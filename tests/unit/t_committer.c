@@ -761,6 +761,29 @@ a_full_queue_is_reason_enough(void **state)
 		assert_ok(&f[i]);
 }
 
+static void
+what_somebody_waits_for_is_timed(void **state)
+{
+	struct histogram_view v;
+	struct sim_file f;
+	(void)state;
+
+	make(&f, 0, 2);
+	struct batch *b = sim_batch();
+	sim_piece(b, &f, 1, PIECE_MORE);
+	sim_push(b);
+	sim_clock_step(SECOND_NS);
+	sim_commit(SIM_TX_OK);
+	histogram_read(&sim_engine()->commit_wait, &v);
+	assert_int_equal(v.count, 0);
+	sim_push_whole(&f);
+	sim_commit(SIM_TX_OK);
+	assert_ok(&f);
+	histogram_read(&sim_engine()->commit_wait, &v);
+	assert_int_equal(v.count, 1);
+	assert_true(v.sum >= 1000000);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_sim, close_sim)
 
 int
@@ -793,6 +816,7 @@ main(void)
 		TEST(a_group_counts_once_a_meter),
 		TEST(receipts_add_up),
 		TEST(a_full_queue_is_reason_enough),
+		TEST(what_somebody_waits_for_is_timed),
 	};
 
 	alarm(HANG_SECONDS);
