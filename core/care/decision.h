@@ -40,6 +40,7 @@ struct decision {
 struct decisions {
 	struct decision ring[DECISIONS_MAX];
 	uint64_t last;                   /* number of the newest; 0: none */
+	uint64_t trials;                 /* begun by this process */
 	uint64_t counts[DECISION_KINDS]; /* of this process */
 };
 

@@ -179,6 +179,7 @@ begin_trial(struct learner *l, const struct learner_world *w)
 	l->knob = l->move / MOVES_A_KNOB;
 	l->interrupts = 0;
 	l->doing = LEARNER_TRIES;
+	w->decisions->trials++;
 	trial_begin(&l->trial, l->rate, toss(w->seed));
 }
 
