@@ -92,6 +92,8 @@ type_name(const struct json_field *f)
 		return f->nullable ? "a string or null" : "a string";
 	case JSON_KIND_INTEGER:
 		return f->nullable ? "a whole number or null" : "a whole number";
+	case JSON_KIND_BOOLEAN:
+		return f->nullable ? "true, false or null" : "true or false";
 	case JSON_KIND_OBJECT:
 		return f->nullable ? "an object or null" : "an object";
 	}
@@ -109,6 +111,9 @@ take_value(struct json_field *f, json_t *value)
 	case JSON_KIND_INTEGER:
 		f->integer = json_integer_value(value);
 		return json_is_integer(value);
+	case JSON_KIND_BOOLEAN:
+		f->boolean = json_is_true(value);
+		return json_is_boolean(value);
 	case JSON_KIND_OBJECT:
 		f->object = json_is_object(value) ? value : NULL;
 		return f->object != NULL;

@@ -23,6 +23,7 @@
 enum json_kind {
 	JSON_KIND_TEXT,
 	JSON_KIND_INTEGER,
+	JSON_KIND_BOOLEAN,
 	JSON_KIND_OBJECT,
 };
 
@@ -40,6 +41,7 @@ struct json_field {
 	const char *text; /* TEXT: NUL-terminated; NULL if not given */
 	size_t text_len;
 	int64_t integer;
+	bool boolean;   /* false if not given */
 	json_t *object; /* borrowed; NULL if not given */
 };
 

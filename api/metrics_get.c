@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "hex.h"
 #include "log.h"
+#include "metrics_histogram.h"
 #include "node_cache.h"
 #include "ops.h"
 #include "parse.h"
@@ -199,6 +200,7 @@ static void
 add_ingest(struct buf *out, const struct server_ctx *srv)
 {
 	struct ingest_stats s;
+	struct histogram_view wait;
 
 	ingest_stats(srv->ingest, &s);
 	counter(out, "digstore_ingest_received_bytes_total", "Bytes of contents received.",
@@ -230,6 +232,10 @@ add_ingest(struct buf *out, const struct server_ctx *srv)
 		s.pending_chunks);
 	add_lookups(out, &s);
 	add_busy(out, &s);
+	ingest_commit_wait(srv->ingest, &wait);
+	metrics_histogram_head(out, "digstore_ingest_commit_wait_seconds",
+		"Time of group commits that somebody waited for.");
+	metrics_histogram(out, "digstore_ingest_commit_wait_seconds", "", &wait);
 }
 
 /* ---- reading ---- */
@@ -333,6 +339,33 @@ add_imports(struct buf *out, const struct server_ctx *srv)
 			s.left_out[i]);
 }
 
+/* ---- tuner ---- */
+
+static void
+add_tuner(struct buf *out, const struct server_ctx *srv)
+{
+	struct pilot_brief b;
+
+	pilot_brief(srv->pilot, &b);
+	head(out, "digstore_knob", "gauge", "Where a number stands that may be turned.");
+	for (size_t i = 0; i < b.knob_count; i++)
+		buf_addf(out, "digstore_knob{name=\"%s\"} %" PRId64 "\n", b.knobs[i]->name,
+			knob_get(b.knobs[i]));
+	head(out, "digstore_tuner_mode", "gauge", "1 for the mode that is in force.");
+	for (int i = 0; i < TUNER_MODES; i++)
+		labelled(out, "digstore_tuner_mode", "mode", tuner_mode_name((enum tuner_mode)i),
+			(int)b.mode == i);
+	head(out, "digstore_tuner_class", "gauge", "1 for the class of load there is.");
+	for (int i = 0; i < LOAD_CLASSES; i++)
+		labelled(out, "digstore_tuner_class", "class", load_class_name((enum load_class)i),
+			(int)b.class == i);
+	counter(out, "digstore_tuner_trials_total", "Trials begun.", b.trials);
+	head(out, "digstore_tuner_decisions_total", "counter", "How they ended.");
+	for (int i = 0; i < DECISION_KINDS; i++)
+		labelled(out, "digstore_tuner_decisions_total", "decision",
+			decision_name((enum decision_kind)i), b.decisions[i]);
+}
+
 /* ---- all of it ---- */
 
 static void
@@ -353,6 +386,7 @@ end(struct request *rq)
 	add_imports(&out, srv);
 	add_ingest(&out, srv);
 	add_reads(&out, srv);
+	add_tuner(&out, srv);
 	if (buf_ok(&out)) {
 		uint8_t *data = buf_take(&out, &len);
 		reply_take(rq, 200, "text/plain; version=0.0.4; charset=utf-8", data, len);

@@ -16,6 +16,11 @@ extern const struct op op_metrics_get;
 extern const struct op op_openapi_yaml_get;
 extern const struct op op_openapi_json_get;
 
+/* looking after it */
+extern const struct op op_monitor_get;
+extern const struct op op_tuner_get;
+extern const struct op op_tuner_put;
+
 /* repositories */
 extern const struct op op_repo_list;
 extern const struct op op_repo_get;

@@ -6,9 +6,10 @@
 static void
 end(struct request *rq)
 {
-	json_t *links = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "repos", "/v1/repos",
-		"progress", "/v1/progress", "events", "/v1/events", "openapi", "/openapi.yaml",
-		"health", "/healthz", "ready", "/readyz", "metrics", "/metrics");
+	json_t *links = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "repos",
+		"/v1/repos", "progress", "/v1/progress", "events", "/v1/events", "openapi",
+		"/openapi.yaml", "health", "/healthz", "ready", "/readyz", "metrics", "/metrics",
+		"monitor", "/v1/admin/monitor", "tuner", "/v1/admin/tuner");
 
 	reply_json(rq, 200,
 		json_pack("{s:s, s:s, s:s, s:o}", "name", "digstore", "version", rq->srv->version,

@@ -11,6 +11,10 @@ const struct op *const routes[] = {
 	&op_metrics_get,
 	&op_openapi_yaml_get,
 	&op_openapi_json_get,
+	/* looking after it */
+	&op_monitor_get,
+	&op_tuner_get,
+	&op_tuner_put,
 	/* repositories */
 	&op_repo_list,
 	&op_repo_get,

@@ -10,6 +10,7 @@
 #include "err.h"
 #include "imports.h"
 #include "ingest.h"
+#include "pilot.h"
 #include "reader.h"
 #include "repo.h"
 #include "stage.h"
@@ -44,6 +45,7 @@ struct server_ctx {
 	struct history history;
 	struct imports *imports;
 	struct read_service *reads;
+	struct pilot *pilot;
 	struct readiness readiness;
 	/* Appends server-level metrics (connections, requests by status) in Prometheus text. */
 	void (*server_metrics)(void *arg, struct buf *out);

@@ -94,6 +94,14 @@ const struct config_key config_keys[] = {
 		NULL, "most files, folders and others in one imported folder"},
 	{"limits", "import_bytes_max", KEY_BYTES, AT(import_bytes_max), 1, INT64_MAX, "5TiB", NULL,
 		"most bytes of the files in one imported folder"},
+	{"tuner", "tuner", KEY_ENUM, AT(tuner), 0, 0, "on", "on frozen off",
+		"try settings while there is steady load and keep what is faster; frozen: use "
+		"what was learnt, try nothing; off: the settings given here"},
+	{"tuner", "tuner_window", KEY_DURATION, AT(tuner_window_ms), 100, 10 * MINUTE, "5s", NULL,
+		"time over which the load is measured for one comparison"},
+	{"tuner", "tuner_memory_max", KEY_BYTES, AT(tuner_memory_max_bytes), 0, TIB, "0", NULL,
+		"no setting is tried that takes the server's memory above this; 0: three quarters "
+		"of the machine's, or of its control group's limit"},
 };
 #define KEY_COUNT (sizeof config_keys / sizeof config_keys[0])
 const size_t config_key_count = KEY_COUNT;
@@ -368,6 +376,14 @@ config_done(struct config *c)
 	for (size_t i = 0; i < KEY_COUNT; i++)
 		config_value_done(&config_keys[i], c);
 	memset(c, 0, sizeof *c);
+}
+
+bool
+config_is_given(const struct config *c, const char *name)
+{
+	const struct config_key *k = config_key_find(name, strlen(name));
+
+	return k != NULL && c->source[k - config_keys] != CONFIG_FROM_DEFAULT;
 }
 
 /* ---- printing ---- */

@@ -75,6 +75,11 @@ struct config {
 	uint64_t import_entries_max;
 	uint64_t import_bytes_max;
 
+	/* [tuner] */
+	uint64_t tuner; /* enum tuner_mode */
+	uint64_t tuner_window_ms;
+	uint64_t tuner_memory_max_bytes; /* 0 = three quarters of what there is */
+
 	/* where each value came from, in the order of the table */
 	uint8_t source[CONFIG_KEYS_MAX];
 };
@@ -102,6 +107,9 @@ enum rc config_load(const struct config_input *in, struct config *out, enum conf
 	struct err *err);
 /* Free what config_load made. NULL and a zeroed struct are allowed. */
 void config_done(struct config *c);
+
+/* Whether somebody gave the setting of that name, or it has its default. */
+bool config_is_given(const struct config *c, const char *name);
 
 /* Effective values as an INI file, each with its source in a comment. Holds the password of
  * database_url, if there is one. */

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "pack_dir.h"
 #include "pack_reader.h"
+#include "pilot.h"
 #include "services.h"
 
 #define TICK_NS          ((uint64_t)250 * 1000000)
@@ -85,12 +86,38 @@ sweep(struct jobs *j)
 	j->swept_ns = clock_mono_ns() - (swept.more && err.rc == RC_OK ? SWEEP_NS : 0);
 }
 
+/* One line a decision. */
+static void
+tell_decisions(struct jobs *j)
+{
+	struct decision d;
+
+	while (pilot_news(j->options.srv->pilot, &d, 1) == 1)
+		log_event(LOG_LEVEL_INFO, "tuner",
+			"class=%s knob=%s from=%lld to=%lld decision=%s before=%.0f after=%.0f "
+			"unit=%s pairs=%u reason=\"%s\"",
+			load_class_name(d.class), d.knob, (long long)d.from, (long long)d.to,
+			decision_name(d.kind), d.before, d.after, load_class_unit(d.class), d.pairs,
+			d.reason);
+}
+
+static void
+save_learnt(struct jobs *j)
+{
+	struct err err = ERR_INIT;
+
+	if (pilot_save(j->options.srv->pilot, &err) != RC_OK && err.rc != RC_UNAVAILABLE)
+		log_event(LOG_LEVEL_WARN, "tuner_not_saved", "rc=%s text=\"%s\" detail=\"%s\"",
+			rc_name(err.rc), err.text, err.detail);
+}
+
 static void
 round_of_work(struct jobs *j)
 {
 	uint64_t now = clock_mono_ns();
 
 	stages_tick(j->options.srv->stages);
+	tell_decisions(j);
 	if (now - j->looked_ns >= LOOK_NS) {
 		look(j);
 		j->looked_ns = now;
@@ -100,6 +127,7 @@ round_of_work(struct jobs *j)
 	imports_tick(j->options.srv->imports);
 	if (now - j->swept_ns >= SWEEP_NS)
 		sweep(j);
+	save_learnt(j);
 	if (now - j->expired_ns >= EXPIRE_NS) {
 		struct err err = ERR_INIT;
 		db_idempotency_expire(j->options.srv->db, clock_wall_us() - KEY_LIFE_US, &err);

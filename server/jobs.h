@@ -5,7 +5,8 @@
 #include "err.h"
 
 /* jobs: what the server does by itself, on one thread: progress ticks, expiry, sweeping of dropped
- * repositories, and looking whether database and disk are there. */
+ * repositories, looking whether database and disk are there, and saving and telling what the tuner
+ * learnt. */
 
 struct jobs;
 struct pack_dir;

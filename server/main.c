@@ -20,11 +20,14 @@
 #include "imports.h"
 #include "jobs.h"
 #include "log.h"
+#include "machine.h"
+#include "metrics_histogram.h"
 #include "migrate.h"
 #include "ops.h"
 #include "pack_dir.h"
 #include "pack_reader.h"
 #include "pg_cluster.h"
+#include "pilot.h"
 #include "privileges.h"
 #include "rebuild.h"
 #include "recover.h"
@@ -311,6 +314,25 @@ open_core(struct server *s, struct err *err)
 }
 
 static void
+add_latencies(struct http *http, struct buf *out)
+{
+	static const char name[] = "digstore_http_request_seconds";
+	static const char *const labels[HTTP_KINDS] = {
+		[HTTP_UPLOAD] = "kind=\"upload\"",
+		[HTTP_READ] = "kind=\"read\"",
+		[HTTP_CHANGE] = "kind=\"change\"",
+	};
+	struct histogram_view v;
+
+	metrics_histogram_head(
+		out, name, "Time from the last byte of a request to the first of its answer.");
+	for (int i = 0; http != NULL && i < HTTP_KINDS; i++) {
+		http_latency(http, (enum http_kind)i, &v);
+		metrics_histogram(out, name, labels[i], &v);
+	}
+}
+
+static void
 server_metrics(void *arg, struct buf *out)
 {
 	struct server *s = arg;
@@ -345,6 +367,7 @@ server_metrics(void *arg, struct buf *out)
 	struct work_stats w = work_stats(s->work);
 	buf_addf(out, "# TYPE digstore_work_queued gauge\ndigstore_work_queued %zu\n", w.queued);
 	buf_addf(out, "# TYPE digstore_work_running gauge\ndigstore_work_running %zu\n", w.running);
+	add_latencies(http, out);
 	struct db_counters d;
 	db_counters(s->db, &d);
 	buf_addf(out,
@@ -359,6 +382,59 @@ server_metrics(void *arg, struct buf *out)
 		"# TYPE digstore_database_retries_total counter\n"
 		"digstore_database_retries_total %llu\n",
 		(unsigned long long)d.retries);
+}
+
+static void
+add_knobs(struct pilot_options *o, struct knob **list, struct knob *knobs, size_t count)
+{
+	o->knobs = list;
+	for (size_t i = 0; i < count && o->knob_count < PILOT_KNOBS_MAX; i++)
+		list[o->knob_count++] = &knobs[i];
+}
+
+/* What the pilot cannot see from core. On its thread. */
+static void
+read_front(void *arg, struct pilot_front *out)
+{
+	struct server *s = arg;
+	struct http *http = atomic_load(&s->http);
+
+	out->faulty = atomic_load(&s->ctx.readiness.database) != NULL ||
+		      atomic_load(&s->ctx.readiness.storage) != NULL;
+	out->operations_queued = work_stats(s->work).queued;
+	if (http == NULL)
+		return;
+	struct http_stats h = http_stats(http);
+	out->bytes_out = h.body_bytes_out;
+	out->requests_active = h.requests_active;
+	for (int i = 1; i <= 5; i++)
+		out->requests += h.status[i];
+	http_latency(http, HTTP_UPLOAD, &out->upload_wait);
+	http_latency(http, HTTP_READ, &out->read_wait);
+	http_latency(http, HTTP_CHANGE, &out->change_wait);
+}
+
+static enum rc
+open_pilot(struct server *s, struct err *err)
+{
+	const struct config *c = &s->config;
+	struct knob *list[PILOT_KNOBS_MAX];
+	struct pilot_options o = {
+		.db = s->db,
+		.ingest = s->ctx.ingest,
+		.reads = s->ctx.reads,
+		.front = read_front,
+		.front_arg = s,
+		.window_ms = c->tuner_window_ms,
+		.rss_bytes = c->tuner_memory_max_bytes,
+		.mode = (enum tuner_mode)c->tuner,
+		.mode_is_given = config_is_given(c, "tuner"),
+	};
+
+	if (o.rss_bytes == 0)
+		o.rss_bytes = machine_memory_bytes() / 4 * 3;
+	add_knobs(&o, list, ingest_knobs(s->ctx.ingest), INGEST_KNOBS);
+	return pilot_open(&o, &s->ctx.pilot, err);
 }
 
 static enum rc
@@ -379,6 +455,8 @@ open_front(struct server *s, struct err *err)
 	if ((rc = unpack_threads_start(&s->ctx, err)) != RC_OK)
 		return rc;
 	s->unpacking = true;
+	if ((rc = open_pilot(s, err)) != RC_OK)
+		return rc;
 	if ((rc = jobs_start(&jobs, &s->jobs, err)) != RC_OK)
 		return rc;
 	struct http_options http = {
@@ -538,6 +616,7 @@ stop(struct server *s)
 	if (s->work != NULL)
 		work_drain(s->work);
 	jobs_stop(s->jobs);
+	pilot_close(s->ctx.pilot);
 	imports_stop(s->ctx.imports);
 	ingest_close(s->ctx.ingest);
 	http_free(s->http);

@@ -132,6 +132,13 @@ test_precedence(void **state)
 		RC_OK);
 	assert_string_equal(config.data_dir, "/flag");
 	assert_int_equal(config.op_threads, 5);
+	assert_true(config_is_given(&config, "data_dir"));
+	assert_true(config_is_given(&config, "user"));
+	assert_false(config_is_given(&config, "tuner"));
+	assert_false(config_is_given(&config, "no_such_key"));
+	/* also if it is what it would have been */
+	assert_int_equal(load(LIST("--tuner", "on"), NULL), RC_OK);
+	assert_true(config_is_given(&config, "tuner"));
 }
 
 static void

@@ -89,6 +89,33 @@ no_body_is_an_empty_object(void **state)
 }
 
 static void
+booleans_are_true_or_false(void **state)
+{
+	struct json_field field = {.name = "yes", .kind = JSON_KIND_BOOLEAN};
+	static const char *const bad[] = {"{\"yes\":1}", "{\"yes\":\"true\"}", "{\"yes\":null}"};
+	struct json_problem problem;
+	json_t *root;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		static const char *const texts[] = {"{\"yes\":false}", "{\"yes\":true}", "{}"};
+		struct err err = ERR_INIT;
+		assert_int_equal(json_body_parse(texts[i], strlen(texts[i]), &field, 1, &root,
+					 &problem, &err),
+			RC_OK);
+		assert_int_equal(field.given, i < 2);
+		assert_int_equal(field.given && field.boolean, i == 1);
+		json_decref(root);
+		err_clear(&err);
+		assert_int_equal(
+			json_body_parse(bad[i], strlen(bad[i]), &field, 1, &root, &problem, &err),
+			RC_INVALID);
+		assert_string_equal(problem.field, "yes");
+		assert_non_null(strstr(err.text, "true or false"));
+	}
+}
+
+static void
 wrong_fields_are_named(void **state)
 {
 	(void)state;
@@ -211,6 +238,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fields_are_filled),
 		cmocka_unit_test(no_body_is_an_empty_object),
+		cmocka_unit_test(booleans_are_true_or_false),
 		cmocka_unit_test(wrong_fields_are_named),
 		cmocka_unit_test(no_json),
 		cmocka_unit_test(depth_is_limited),
