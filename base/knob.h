@@ -3,7 +3,10 @@
 #define DG_KNOB_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "err.h"
 
 /* knob: a number that may be turned while the server runs.
  *
@@ -19,7 +22,7 @@ enum knob_scale {
 };
 
 struct knob {
-	/* immutable */
+	/* immutable, after knob_fix if that is called */
 	const char *name; /* lower case, unique in the server */
 	const char *unit; /* "bytes", "us", "threads", "level", "frames", "percent" */
 	const char *what; /* one line */
@@ -58,5 +61,10 @@ knob_neighbour(const struct knob *k, int64_t value, int direction)
 		return knob_clamp(k, direction > 0 ? value * 2 : value / 2);
 	return knob_clamp(k, direction > 0 ? value + k->step : value - k->step);
 }
+
+/* Hold knobs for good: text is NAME=VALUE, between spaces or commas, each within the limits of the
+ * knob of that name; both limits and the fallback become the value. Before anybody turns them.
+ * RC_INVALID with the word that is wrong; knobs named before it are fixed. */
+enum rc knob_fix(struct knob *const *knobs, size_t count, const char *text, struct err *err);
 
 #endif

@@ -102,6 +102,9 @@ const struct config_key config_keys[] = {
 	{"tuner", "tuner_memory_max", KEY_BYTES, AT(tuner_memory_max_bytes), 0, TIB, "0", NULL,
 		"no setting is tried that takes the server's memory above this; 0: three quarters "
 		"of the machine's, or of its control group's limit"},
+	{"tuner", "knobs_fixed", KEY_STRING, AT(knobs_fixed), 0, 0, "", NULL,
+		"numbers that are not to be turned: NAME=VALUE between spaces, named as GET "
+		"/v1/admin/tuner does"},
 };
 #define KEY_COUNT (sizeof config_keys / sizeof config_keys[0])
 const size_t config_key_count = KEY_COUNT;

@@ -79,6 +79,7 @@ struct config {
 	uint64_t tuner; /* enum tuner_mode */
 	uint64_t tuner_window_ms;
 	uint64_t tuner_memory_max_bytes; /* 0 = three quarters of what there is */
+	char *knobs_fixed;               /* for knob_fix */
 
 	/* where each value came from, in the order of the table */
 	uint8_t source[CONFIG_KEYS_MAX];

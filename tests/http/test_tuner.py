@@ -147,6 +147,25 @@ def test_limits_of_the_configuration_are_limits_of_the_knobs(contract):
         assert found["compress_level"]["max"] == found["compress_level"]["value"] == 3
 
 
+def test_a_fixed_knob_is_not_turned(contract):
+    with with_settings(knobs_fixed="commit_group_bytes=8388608 compress_level=-3") as server:
+        server.start()
+        state = tuner(Client(server, contract))
+        for name, value in (("commit_group_bytes", 8388608), ("compress_level", -3)):
+            knob = knobs(state)[name]
+            assert [knob[k] for k in ("value", "default", "min", "max")] == [value] * 4
+            assert state["values"][name] == value
+
+
+@pytest.mark.parametrize("text", ["compress_level=2", "compress=1", "commit_group_bytes"])
+def test_a_knob_that_cannot_be_fixed_ends_the_start(text):
+    with with_settings(knobs_fixed=text) as server:
+        process = server.spawn()
+        assert process.wait(60) == 1
+        assert text.partition("=")[0] in server.log()
+        server.process = None
+
+
 # ---- modes
 
 

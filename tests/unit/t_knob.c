@@ -42,12 +42,59 @@ neighbours_lead_to_the_limits_and_no_further(void **state)
 	assert_int_equal(knob_neighbour(&doubled, 30, 1), 50);
 }
 
+static void
+fixed_knobs_stay_where_they_are(void **state)
+{
+	struct knob a = added, b = doubled;
+	struct knob *const list[] = {&a, &b};
+	struct err err = ERR_INIT;
+	(void)state;
+
+	assert_int_equal(knob_fix(list, 2, "", &err), RC_OK);
+	assert_int_equal(a.min, -7);
+	assert_int_equal(knob_fix(list, 2, " added=-6,doubled=50 ", &err), RC_OK);
+	knob_set(&a, 3);
+	knob_set(&b, 3);
+	assert_int_equal(knob_get(&a), -6);
+	assert_int_equal(knob_get(&b), 50);
+	assert_int_equal(knob_neighbour(&a, -6, 1), -6);
+	assert_int_equal(a.fallback, -6);
+}
+
+static void
+what_cannot_be_fixed_is_named(void **state)
+{
+	static const char *const bad[][2] = {
+		{"add=1", "\"add=1\": there is no such knob"},
+		{"added", "\"added\": a knob is fixed by NAME=VALUE with a whole number"},
+		{"added=", "\"added=\": a knob is fixed by NAME=VALUE with a whole number"},
+		{"added=x", "\"added=x\": a knob is fixed by NAME=VALUE with a whole number"},
+		{"added=--1", "\"added=--1\": a knob is fixed by NAME=VALUE with a whole number"},
+		{"added=99999999999999999999", "\"added=99999999999999999999\": a knob is fixed by "
+					       "NAME=VALUE with a whole number"},
+		{"added=1 = 2", "\"=\": there is no such knob"},
+		{"added=4", "added = 4 is out of range: -7 to 3"},
+		{"doubled=2", "doubled = 2 is out of range: 3 to 50"},
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		struct knob a = added, b = doubled;
+		struct knob *const list[] = {&a, &b};
+		struct err err = ERR_INIT;
+		assert_int_equal(knob_fix(list, 2, bad[i][0], &err), RC_INVALID);
+		assert_string_equal(err.text, bad[i][1]);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(values_stay_within_the_limits),
 		cmocka_unit_test(neighbours_lead_to_the_limits_and_no_further),
+		cmocka_unit_test(fixed_knobs_stay_where_they_are),
+		cmocka_unit_test(what_cannot_be_fixed_is_named),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
