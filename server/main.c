@@ -388,6 +388,9 @@ static void
 add_knobs(struct pilot_options *o, struct knob **list, struct knob *knobs, size_t count)
 {
 	o->knobs = list;
+	if (o->knob_count + count > PILOT_KNOBS_MAX)
+		bug("more knobs than the pilot takes: %zu are left out",
+			o->knob_count + count - PILOT_KNOBS_MAX);
 	for (size_t i = 0; i < count && o->knob_count < PILOT_KNOBS_MAX; i++)
 		list[o->knob_count++] = &knobs[i];
 }

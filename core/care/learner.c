@@ -451,10 +451,11 @@ learner_interrupt(struct learner *l, const struct learner_world *w)
 		return;
 	bool was_b = l->doing == LEARNER_TRIES && trial_next(&l->trial) == ARM_B;
 	l->suspect = !l->away && was_b;
+	l->interrupts += !l->away;
 	l->away = true;
 	pairs_drop_half(&l->audit);
 	trial_interrupt(&l->trial);
-	if (l->doing == LEARNER_TRIES && ++l->interrupts > LEARNER_INTERRUPTS) {
+	if (l->doing == LEARNER_TRIES && l->interrupts > LEARNER_INTERRUPTS) {
 		note_tried(l, l->move);
 		end_trial(l, w, TRIAL_BROKEN_OFF);
 	}

@@ -250,6 +250,14 @@ fickle_load_is_left_alone(void **state)
 	}
 	assert_int_equal(decided(DECISION_CANCELLED), 1);
 	assert_int_equal(learner(LOAD_LARGE)->doing, LEARNER_RESTS);
+	/* one long pause is only one */
+	setup(NULL);
+	run_to_b(LOAD_LARGE);
+	run(LOAD_NONE, 1000);
+	assert_int_equal(learner(LOAD_LARGE)->doing, LEARNER_TRIES);
+	run(LOAD_LARGE, 20);
+	assert_int_equal(decided(DECISION_CANCELLED), 0);
+	assert_true(decided(DECISION_KEPT) >= 1);
 }
 
 /* ---- modes ---- */
