@@ -437,6 +437,7 @@ open_pilot(struct server *s, struct err *err)
 	if (o.rss_bytes == 0)
 		o.rss_bytes = machine_memory_bytes() / 4 * 3;
 	add_knobs(&o, list, ingest_knobs(s->ctx.ingest), INGEST_KNOBS);
+	add_knobs(&o, list, read_service_knobs(s->ctx.reads), READ_KNOBS);
 	if (knob_fix(list, o.knob_count, c->knobs_fixed, err) != RC_OK)
 		return err->rc;
 	return pilot_open(&o, &s->ctx.pilot, err);
