@@ -53,22 +53,86 @@ codec_bound(size_t raw)
  * the time of finishing a poor one. It wants a few bytes more than it uses. */
 #define ROOM_TO_WORK 64
 
+/* What a piece must get smaller than. */
+static size_t
+limit_of(size_t src_len)
+{
+	return src_len - src_len / 32;
+}
+
+static size_t
+cap_of(size_t src_len, size_t dst_cap)
+{
+	size_t most = limit_of(src_len) + ROOM_TO_WORK;
+
+	return dst_cap < most ? dst_cap : most;
+}
+
+static bool
+set_level(struct codec *c, int level)
+{
+	if (level == c->level)
+		return true;
+	if (ZSTD_isError(ZSTD_CCtx_setParameter(c->c, ZSTD_c_compressionLevel, level)))
+		return false;
+	c->level = level;
+	return true;
+}
+
 size_t
 codec_compress(struct codec *c, int level, const uint8_t *src, size_t src_len, uint8_t *dst,
 	size_t dst_cap)
 {
-	size_t limit = src_len - src_len / 32;
-
-	if (limit < 2)
+	if (limit_of(src_len) < 2 || !set_level(c, level))
 		return 0;
-	if (level != c->level) {
-		if (ZSTD_isError(ZSTD_CCtx_setParameter(c->c, ZSTD_c_compressionLevel, level)))
-			return 0;
-		c->level = level;
+	size_t n = ZSTD_compress2(c->c, dst, cap_of(src_len, dst_cap), src, src_len);
+	return ZSTD_isError(n) || n >= limit_of(src_len) ? 0 : n;
+}
+
+/* One step. Flushed, because zstd would gather two of them for a block and then work twice as long
+ * without asking. *whole: the frame is complete. */
+static bool
+step(struct codec *c, struct codec_steps *s, size_t *taken, ZSTD_outBuffer *out, bool *whole)
+{
+	size_t n = s->src_len - *taken;
+	bool last = n <= CODEC_STEP_BYTES;
+	ZSTD_inBuffer in = {s->src + *taken, last ? n : CODEC_STEP_BYTES, 0};
+	size_t left = 1;
+
+	while (left > 0) {
+		size_t moved = out->pos + in.pos;
+		left = ZSTD_compressStream2(c->c, out, &in, last ? ZSTD_e_end : ZSTD_e_flush);
+		/* no room: it did not get small enough */
+		if (ZSTD_isError(left) || (left > 0 && out->pos + in.pos == moved))
+			return false;
 	}
-	size_t cap = dst_cap < limit + ROOM_TO_WORK ? dst_cap : limit + ROOM_TO_WORK;
-	size_t n = ZSTD_compress2(c->c, dst, cap, src, src_len);
-	return ZSTD_isError(n) || n >= limit ? 0 : n;
+	*taken += in.size;
+	*whole = last;
+	return true;
+}
+
+size_t
+codec_compress_steps(struct codec *c, struct codec_steps *s)
+{
+	ZSTD_outBuffer out = {s->dst, cap_of(s->src_len, s->dst_cap), 0};
+	bool whole = false;
+	bool fits = true;
+	size_t taken = 0;
+
+	s->stopped = false;
+	if (limit_of(s->src_len) < 2 || !set_level(c, s->level))
+		return 0;
+	/* told the size, zstd takes tables for it and writes it into the frame */
+	if (ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(c->c, s->src_len)))
+		return 0;
+	while (fits && !whole && !s->stopped) {
+		s->stopped = !s->go_on(s->arg);
+		if (!s->stopped)
+			fits = step(c, s, &taken, &out, &whole);
+	}
+	if (!whole)
+		ZSTD_CCtx_reset(c->c, ZSTD_reset_session_only);
+	return whole && out.pos < limit_of(s->src_len) ? out.pos : 0;
 }
 
 static enum rc

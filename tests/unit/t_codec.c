@@ -203,6 +203,116 @@ level_counts_whatever_came_before(void **state)
 	codec_free(fresh);
 }
 
+/* go_on: so many times yes. */
+struct patience {
+	unsigned asked;
+	unsigned yes;
+};
+
+static bool
+is_patient(void *arg)
+{
+	struct patience *p = arg;
+
+	return p->asked++ < p->yes;
+}
+
+static size_t
+in_steps(int level, size_t len, size_t cap, struct patience *p, bool *stopped)
+{
+	struct codec_steps steps = {
+		.level = level,
+		.src = raw,
+		.src_len = len,
+		.dst = packed,
+		.dst_cap = cap,
+		.go_on = is_patient,
+		.arg = p,
+	};
+
+	p->asked = 0;
+	size_t n = codec_compress_steps(codec, &steps);
+	*stopped = steps.stopped;
+	return n;
+}
+
+static void
+steps_give_what_one_go_gives(void **state)
+{
+	static const int levels[] = {-5, 1, 19};
+	static const size_t sizes[] = {500, 4096, CODEC_STEP_BYTES - 1, CODEC_STEP_BYTES,
+		CODEC_STEP_BYTES + 1, 3 * CODEC_STEP_BYTES, RAW_MAX - 5};
+	struct patience p = {.yes = 100};
+	bool stopped;
+	(void)state;
+
+	fill_text(raw, RAW_MAX);
+	for (size_t l = 0; l < sizeof levels / sizeof levels[0]; l++) {
+		for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+			size_t len = sizes[s];
+			size_t whole =
+				codec_compress(codec, levels[l], raw, len, packed, PACKED_MAX);
+			size_t n = in_steps(levels[l], len, PACKED_MAX, &p, &stopped);
+			assert_false(stopped);
+			assert_int_equal(p.asked, (len + CODEC_STEP_BYTES - 1) / CODEC_STEP_BYTES);
+			assert_true(n > 0 && n <= whole + whole / 100 + 64);
+			assert_int_equal(expand(CODEC_ZSTD, packed, n, len), RC_OK);
+			assert_memory_equal(back, raw, len);
+			/* content size there, no checksum, no dictionary */
+			assert_int_equal(packed[4] & 0x07, 0);
+			assert_int_equal(packed[4] >> 5 & 1, 1);
+		}
+	}
+}
+
+static void
+steps_can_be_stopped_and_begun_again(void **state)
+{
+	const size_t len = RAW_MAX;
+	bool stopped;
+	(void)state;
+
+	fill_text(raw, len);
+	struct patience all = {.yes = 100};
+	size_t whole = in_steps(12, len, PACKED_MAX, &all, &stopped);
+	assert_true(whole > 0 && !stopped);
+	for (unsigned yes = 0; yes < len / CODEC_STEP_BYTES; yes++) {
+		struct patience p = {.yes = yes};
+		assert_int_equal(in_steps(12, len, PACKED_MAX, &p, &stopped), 0);
+		assert_true(stopped);
+		assert_int_equal(p.asked, yes + 1);
+		/* nothing of it is left: neither here nor with other sizes and levels */
+		assert_true(codec_compress(codec, 1, raw, 5000, packed, PACKED_MAX) > 0);
+		assert_int_equal(in_steps(12, len, PACKED_MAX, &all, &stopped), whole);
+		assert_int_equal(expand(CODEC_ZSTD, packed, whole, len), RC_OK);
+		assert_memory_equal(back, raw, len);
+	}
+}
+
+static void
+steps_refuse_what_one_go_refuses(void **state)
+{
+	struct patience p = {.yes = 100};
+	bool stopped;
+	(void)state;
+
+	fill_random(raw, RAW_MAX, 3);
+	assert_int_equal(in_steps(3, RAW_MAX, PACKED_MAX, &p, &stopped), 0);
+	assert_false(stopped);
+	for (size_t n = 0; n < 12; n++)
+		assert_int_equal(in_steps(3, n, PACKED_MAX, &p, &stopped), 0);
+	fill_text(raw, RAW_MAX);
+	size_t n = in_steps(3, RAW_MAX, PACKED_MAX, &p, &stopped);
+	for (size_t cap = 0; cap < n; cap += cap < 40 ? 1 : 4999) {
+		memset(packed, 0xee, PACKED_MAX);
+		assert_int_equal(in_steps(3, RAW_MAX, cap, &p, &stopped), 0);
+		assert_false(stopped);
+		assert_int_equal(packed[cap], 0xee);
+	}
+	assert_int_equal(in_steps(3, RAW_MAX, n + 8, &p, &stopped), n);
+	assert_int_equal(expand(CODEC_ZSTD, packed, n, RAW_MAX), RC_OK);
+}
+
 static void
 raw_is_copied(void **state)
 {
@@ -368,6 +478,9 @@ main(void)
 		cmocka_unit_test(the_limit_is_one_thirtysecond),
 		cmocka_unit_test(small_room_is_no_room),
 		cmocka_unit_test(level_counts_whatever_came_before),
+		cmocka_unit_test(steps_give_what_one_go_gives),
+		cmocka_unit_test(steps_can_be_stopped_and_begun_again),
+		cmocka_unit_test(steps_refuse_what_one_go_refuses),
 		cmocka_unit_test(raw_is_copied),
 		cmocka_unit_test(unknown_codecs_are_corrupt),
 		cmocka_unit_test(only_exactly_one_frame),
