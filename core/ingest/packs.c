@@ -184,10 +184,10 @@ static void
 seal(struct ingest *in, struct open_pack *p)
 {
 	struct err err = ERR_INIT;
-	uint64_t bytes = pack_writer_bytes(p->writer); /* the footer says nothing new */
 
 	if (!atomic_load(&p->poisoned) && pack_writer_seal(p->writer, &err) == RC_OK)
-		db_pack_close(in->options.db, p->id, PACK_SEALED, bytes, &err);
+		db_pack_close(
+			in->options.db, p->id, PACK_SEALED, pack_writer_bytes(p->writer), &err);
 	pthread_mutex_lock(&in->seal_mtx);
 	if (p->newer != NULL)
 		p->newer->older = p->older;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The way of a byte in, on real packs and a real database: engine, stages, commits. */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -576,6 +578,20 @@ open_all(void **state)
 	return 0;
 }
 
+static enum rc
+add_file(void *arg, uint64_t id, struct err *err)
+{
+	char path[FIXTURE_PATH_BYTES + 64];
+	struct stat st;
+
+	snprintf(path, sizeof path, "%s/blobs/%02x/%016" PRIx64 ".pack", fx.dir,
+		(unsigned)(id & 0xff), id);
+	if (stat(path, &st) != 0)
+		return err_set(err, RC_IO, NULL, "no file");
+	*(uint64_t *)arg += (uint64_t)st.st_size;
+	return RC_OK;
+}
+
 static int
 close_all(void **state)
 {
@@ -586,6 +602,9 @@ close_all(void **state)
 	stages_free(stages);
 	repos_free(repos);
 	assert_int_equal(fixture_number(fx.db, "SELECT count(*) FROM pack WHERE state = 0"), 0);
+	uint64_t on_disk = 0;
+	assert_int_equal(pack_dir_list(packs, add_file, &on_disk, &(struct err)ERR_INIT), RC_OK);
+	assert_int_equal(fixture_number(fx.db, "SELECT sum(bytes)::bigint FROM pack"), on_disk);
 	pack_dir_free(packs);
 	return 0;
 }
