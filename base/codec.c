@@ -3,6 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* For contexts with an allocator of ours: zstd promises that to static linking only, but shared
+ * libraries have it too, and it has been the same since 1.3. */
+#define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
 
 #include "buf.h"
@@ -13,14 +18,45 @@ struct codec {
 	int level; /* that c is set to */
 };
 
-enum rc
-codec_open(struct codec **out, struct err *err)
+/* In front of what zstd gets: how much to unmap. One cache line, to keep its alignment. */
+#define MAP_HEAD_BYTES 64
+
+static void *
+map(void *opaque, size_t bytes)
+{
+	size_t all = bytes + MAP_HEAD_BYTES;
+	uint8_t *p;
+
+	(void)opaque;
+	p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	memcpy(p, &all, sizeof all);
+	return p + MAP_HEAD_BYTES;
+}
+
+static void
+unmap(void *opaque, void *address)
+{
+	size_t all;
+
+	(void)opaque;
+	if (address == NULL)
+		return;
+	memcpy(&all, (uint8_t *)address - MAP_HEAD_BYTES, sizeof all);
+	munmap((uint8_t *)address - MAP_HEAD_BYTES, all);
+}
+
+static enum rc
+open_with(ZSTD_CCtx *cctx, struct codec **out, struct err *err)
 {
 	*out = NULL;
 	struct codec *c = calloc(1, sizeof *c);
-	if (c == NULL)
+	if (c == NULL) {
+		ZSTD_freeCCtx(cctx);
 		return err_set(err, RC_NOMEM, NULL, "no memory for a codec");
-	c->c = ZSTD_createCCtx();
+	}
+	c->c = cctx;
 	c->d = ZSTD_createDCtx();
 	c->level = ZSTD_CLEVEL_DEFAULT;
 	if (c->c == NULL || c->d == NULL ||
@@ -31,6 +67,20 @@ codec_open(struct codec **out, struct err *err)
 	}
 	*out = c;
 	return RC_OK;
+}
+
+enum rc
+codec_open(struct codec **out, struct err *err)
+{
+	return open_with(ZSTD_createCCtx(), out, err);
+}
+
+enum rc
+codec_open_mapped(struct codec **out, struct err *err)
+{
+	const ZSTD_customMem memory = {map, unmap, NULL};
+
+	return open_with(ZSTD_createCCtx_advanced(memory), out, err);
 }
 
 void

@@ -25,6 +25,9 @@ struct codec;
 
 /* *out is owned by the caller. RC_NOMEM. */
 enum rc codec_open(struct codec **out, struct err *err);
+/* The same, for high levels once in a while: what it takes for compressing is mapped, so that the
+ * system has it back as soon as it is freed. The allocator would keep tens of megabytes. */
+enum rc codec_open_mapped(struct codec **out, struct err *err);
 /* NULL is allowed. */
 void codec_free(struct codec *c);
 

@@ -314,6 +314,29 @@ steps_refuse_what_one_go_refuses(void **state)
 }
 
 static void
+mapped_ones_are_like_the_others(void **state)
+{
+	const size_t len = RAW_MAX;
+	struct codec *mapped;
+	struct err err = ERR_INIT;
+	(void)state;
+
+	fill_text(raw, len);
+	for (int level = 1; level <= 19; level += 6) {
+		assert_int_equal(codec_open_mapped(&mapped, &err), RC_OK);
+		size_t whole = codec_compress(codec, level, raw, len, packed, PACKED_MAX);
+		/* larger and smaller tables in turn */
+		for (size_t n = len; n > 1000; n /= 3)
+			assert_true(codec_compress(mapped, level, raw, n, packed, PACKED_MAX) > 0);
+		assert_int_equal(
+			codec_compress(mapped, level, raw, len, packed, PACKED_MAX), whole);
+		assert_int_equal(expand(CODEC_ZSTD, packed, whole, len), RC_OK);
+		assert_memory_equal(back, raw, len);
+		codec_free(mapped);
+	}
+}
+
+static void
 raw_is_copied(void **state)
 {
 	(void)state;
@@ -481,6 +504,7 @@ main(void)
 		cmocka_unit_test(steps_give_what_one_go_gives),
 		cmocka_unit_test(steps_can_be_stopped_and_begun_again),
 		cmocka_unit_test(steps_refuse_what_one_go_refuses),
+		cmocka_unit_test(mapped_ones_are_like_the_others),
 		cmocka_unit_test(raw_is_copied),
 		cmocka_unit_test(unknown_codecs_are_corrupt),
 		cmocka_unit_test(only_exactly_one_frame),
