@@ -11,7 +11,8 @@ static const struct db_stmt stmt_open = {
 };
 static const struct db_stmt stmt_close = {
 	.name = "pack_close",
-	.sql = "UPDATE pack SET state = $2, bytes = $3 WHERE id = $1",
+	.sql = "UPDATE pack SET state = $2, bytes = $3, closed_at = coalesce(closed_at, now())"
+	       " WHERE id = $1",
 	.params = 3,
 	.types = (const uint32_t[]){DB_INT8, DB_INT2, DB_INT8},
 };
@@ -42,9 +43,16 @@ static const struct db_stmt stmt_list_open = {
 };
 static const struct db_stmt stmt_list = {
 	.name = "pack_list",
-	.sql = "SELECT id FROM pack WHERE repo_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+	.sql = "SELECT id FROM pack WHERE repo_id = $1 AND id > $2 AND state <> 4"
+	       " ORDER BY id LIMIT $3",
 	.params = 3,
 	.types = (const uint32_t[]){DB_INT8, DB_INT8, DB_INT8},
+};
+static const struct db_stmt stmt_list_state = {
+	.name = "pack_list_state",
+	.sql = "SELECT id FROM pack WHERE state = $1 AND id > $2 ORDER BY id LIMIT $3",
+	.params = 3,
+	.types = (const uint32_t[]){DB_INT2, DB_INT8, DB_INT8},
 };
 
 struct query {
@@ -138,6 +146,16 @@ db_pack_list(struct db *db, uint64_t repo_id, uint64_t after, uint64_t *ids, siz
 {
 	struct query q = {
 		&stmt_list, {(int64_t)repo_id, (int64_t)after, (int64_t)limit}, ids, limit, count};
+
+	return db_run_readonly(db, run, &q, err);
+}
+
+enum rc
+db_pack_list_state(struct db *db, enum pack_state state, uint64_t after, uint64_t *ids,
+	size_t limit, size_t *count, struct err *err)
+{
+	struct query q = {&stmt_list_state, {(int64_t)state, (int64_t)after, (int64_t)limit}, ids,
+		limit, count};
 
 	return db_run_readonly(db, run, &q, err);
 }

@@ -19,7 +19,8 @@
 	" frame_offset bigint, frame_bytes bigint, raw_offset bigint, length bigint,"              \
 	" PRIMARY KEY (repo_id, hash)) ON COMMIT DROP;"                                            \
 	" CREATE TEMPORARY TABLE rebuild_pack (id bigint PRIMARY KEY, repo_id bigint,"             \
-	" state smallint, bytes bigint, created_at timestamptz) ON COMMIT DROP"
+	" state smallint, bytes bigint, created_at timestamptz, was_retired boolean)"              \
+	" ON COMMIT DROP"
 
 enum rc
 db_rebuild_begin(struct db_tx *tx, struct err *err)
@@ -115,10 +116,12 @@ db_rebuild_add_chunks(struct db_tx *tx, const struct chunk_row *rows, size_t cou
 static const struct db_stmt stmt_add_packs = {
 	.name = "rebuild_add_packs",
 	.sql = "INSERT INTO rebuild_pack SELECT id, nullif(repo_id, 0), state, bytes,"
-	       " '1970-01-01 00:00:00+00'::timestamptz + created_us * interval '1 microsecond'"
+	       " '1970-01-01 00:00:00+00'::timestamptz + created_us * interval '1 microsecond',"
+	       " was_retired <> 0"
 	       " FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[],"
-	       " $5::bigint[]) AS u (id, repo_id, state, bytes, created_us)",
-	.params = 5,
+	       " $5::bigint[], $6::smallint[])"
+	       " AS u (id, repo_id, state, bytes, created_us, was_retired)",
+	.params = 6,
 };
 
 /* A time that a damaged or foreign header might hold, and PostgreSQL could not. */
@@ -148,6 +151,10 @@ db_rebuild_add_packs(
 	for (size_t i = 0; i < count; i++)
 		db_array_i64(&p, sane_time(rows[i].created_us));
 	db_array_end(&p);
+	db_array_begin(&p, DB_INT2);
+	for (size_t i = 0; i < count; i++)
+		db_array_i16(&p, rows[i].was_retired);
+	db_array_end(&p);
 	enum rc rc = db_exec(tx, &stmt_add_packs, &p, NULL, err);
 	db_params_done(&p);
 	return rc;
@@ -155,6 +162,12 @@ db_rebuild_add_packs(
 
 /* Nobody analyzes a temporary table but its owner; without it the joins below are guesses. */
 #define ANALYZE "ANALYZE rebuild_chunk; ANALYZE rebuild_pack"
+
+static const struct db_stmt stmt_retired = {
+	.name = "rebuild_retired",
+	.sql = "UPDATE rebuild_pack SET state = 3 WHERE was_retired AND id NOT IN"
+	       " (SELECT pack_id FROM rebuild_chunk)",
+};
 
 /* In this order: rows of chunks that are gone, of those that moved, of new ones; packs likewise. */
 static const struct db_stmt stmt_finish[] = {
@@ -194,7 +207,8 @@ static const struct db_stmt stmt_finish[] = {
 	{
 		.name = "rebuild_packs_added",
 		.sql = "INSERT INTO pack (id, repo_id, state, bytes, created_at)"
-		       " OVERRIDING SYSTEM VALUE SELECT f.* FROM rebuild_pack f"
+		       " OVERRIDING SYSTEM VALUE"
+		       " SELECT f.id, f.repo_id, f.state, f.bytes, f.created_at FROM rebuild_pack f"
 		       " WHERE f.repo_id IS NOT NULL AND NOT EXISTS"
 		       " (SELECT 1 FROM pack p WHERE p.id = f.id) ORDER BY f.id",
 	},
@@ -229,6 +243,8 @@ db_rebuild_finish(struct db_tx *tx, struct db_rebuild_counts *out, struct err *e
 	enum rc rc = db_set_timeouts(tx, FINISH_MS_MAX, LOCK_MS_MAX, err);
 	if (rc == RC_OK)
 		rc = db_exec_script(tx, ANALYZE, err);
+	if (rc == RC_OK)
+		rc = db_exec(tx, &stmt_retired, NULL, NULL, err);
 	for (size_t i = 0; rc == RC_OK && i < sizeof affected / sizeof *affected; i++) {
 		struct db_result *r = NULL;
 		rc = db_exec(tx, &stmt_finish[i], NULL, &r, err);

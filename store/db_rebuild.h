@@ -46,6 +46,7 @@ struct db_rebuild_pack {
 	uint64_t id; /* at most DB_PACK_ID_MAX */
 	uint64_t repo_id;
 	enum pack_state state;
+	bool was_retired; /* and is again, unless a chunk that was found is taken from it */
 	uint64_t bytes;
 	int64_t created_us; /* for a row that is missing */
 };

@@ -318,15 +318,17 @@ db_repo_sweep(struct db *db, size_t limit, struct db_repo_swept *out, struct err
 	return db_run(db, run_sweep, &q, err);
 }
 
+/* One that is being rewritten keeps the repository: who writes it will see that it is dropped. */
 static const struct db_stmt stmt_delete_packs = {
 	.name = "repo_delete_packs",
-	.sql = "DELETE FROM pack WHERE repo_id = $1",
+	.sql = "DELETE FROM pack WHERE repo_id = $1 AND state <> 4",
 	.params = 1,
 	.types = (const uint32_t[]){DB_INT8},
 };
 static const struct db_stmt stmt_delete = {
 	.name = "repo_delete",
-	.sql = "DELETE FROM repo WHERE id = $1 AND name IS NULL",
+	.sql = "DELETE FROM repo WHERE id = $1 AND name IS NULL"
+	       " AND NOT EXISTS (SELECT 1 FROM pack WHERE repo_id = $1)",
 	.params = 1,
 	.types = (const uint32_t[]){DB_INT8},
 };
@@ -357,7 +359,7 @@ static const struct db_stmt stmt_counts = {
 	       " FROM (SELECT count(*) AS n, coalesce(sum(length), 0)::bigint AS bytes FROM chunk"
 	       " WHERE repo_id = $1) AS c,"
 	       " (SELECT count(*) AS n, coalesce(sum(bytes), 0)::bigint AS bytes FROM pack"
-	       " WHERE repo_id = $1) AS p",
+	       " WHERE repo_id = $1 AND state < 3) AS p",
 	.params = 1,
 	.types = (const uint32_t[]){DB_INT8},
 };
@@ -402,6 +404,39 @@ db_repo_counts(struct db *db, uint64_t id, struct repo_counts *out, struct err *
 	struct counts_query q = {id, out};
 
 	return db_run(db, run_counts, &q, err);
+}
+
+static const struct db_stmt stmt_live = {
+	.name = "repo_is_live",
+	.sql = "SELECT 1 FROM repo WHERE id = $1 AND name IS NOT NULL",
+	.params = 1,
+	.types = (const uint32_t[]){DB_INT8},
+};
+
+struct live_query {
+	uint64_t id;
+	bool is_live;
+};
+
+static enum rc
+run_live(struct db_tx *tx, void *arg, struct err *err)
+{
+	struct live_query *q = arg;
+	uint64_t rows = 0;
+
+	enum rc rc = exec_id(tx, &stmt_live, q->id, &rows, err);
+	q->is_live = rows > 0;
+	return rc;
+}
+
+enum rc
+db_repo_is_live(struct db *db, uint64_t id, bool *is_live, struct err *err)
+{
+	struct live_query q = {.id = id};
+
+	enum rc rc = db_run_readonly(db, run_live, &q, err);
+	*is_live = q.is_live;
+	return rc;
 }
 
 static const struct db_stmt stmt_by_uuid = {

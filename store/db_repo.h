@@ -46,9 +46,13 @@ struct db_repo_swept {
 };
 /* Delete up to limit rows that belong to some dropped repository, packs aside. */
 enum rc db_repo_sweep(struct db *db, size_t limit, struct db_repo_swept *out, struct err *err);
-/* Delete the row of a swept repository. */
+/* Delete the row of a swept repository and those of its packs. RC_OK: also if one of the packs is
+ * in state PACK_REWRITING; that one and the repository stay then, and the next sweep finds them. */
 enum rc db_repo_delete(struct db *db, uint64_t id, struct err *err);
+/* Is there a repository of that id, and was it not dropped? */
+enum rc db_repo_is_live(struct db *db, uint64_t id, bool *is_live, struct err *err);
 
+/* packs, pack_bytes: without packs that were replaced and wait to be removed. */
 struct repo_counts {
 	uint64_t chunks, chunk_bytes, packs, pack_bytes, stages, commits, refs;
 };

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "buf.h"
@@ -205,13 +206,26 @@ pack_remove(struct pack_dir *dir, uint64_t pack_id, struct err *err)
 	int fd = pack_dir_open_shard(dir, pack_id);
 	if (fd < 0)
 		return pack_dir_errno(dir, pack_id, errno, "remove a pack", err);
-	if (pack_dir_unlinkat(dir, pack_id) != 0)
-		rc = errno == ENOENT ? err_set(err, RC_NOT_FOUND, NULL, "there is no such pack")
-				     : pack_dir_errno(dir, pack_id, errno, "remove a pack", err);
-	else if (fsync(fd) != 0)
+	bool is_there = pack_dir_unlinkat(dir, pack_id) == 0;
+	if (!is_there && errno != ENOENT)
+		rc = pack_dir_errno(dir, pack_id, errno, "remove a pack", err);
+	else if (fsync(fd) != 0) /* also of a removal that a process did not live to sync */
 		rc = pack_dir_errno(dir, pack_id, errno, "sync the removal of a pack", err);
+	else if (!is_there)
+		rc = err_set(err, RC_NOT_FOUND, NULL, "there is no such pack");
 	close(fd);
 	return rc;
+}
+
+enum rc
+pack_dir_space(const struct pack_dir *dir, uint64_t *free_bytes, struct err *err)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(dir->root_fd, &fs) != 0)
+		return err_errno(err, errno, "look for free space", dir->path);
+	*free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return RC_OK;
 }
 
 /* Is name what file_name makes of some id of this shard? */

@@ -26,7 +26,7 @@ enum rc pack_dir_open(const char *path, struct pack_dir **out, struct err *err);
 void pack_dir_free(struct pack_dir *dir);
 
 /* Unlink a pack and sync its shard. Who has it open can go on reading.
- * RC_NOT_FOUND: no such pack. RC_IO: it may be there or not after a crash; call again. */
+ * RC_NOT_FOUND: no such pack, for good. RC_IO: it may be there or not after a crash; call again. */
 enum rc pack_remove(struct pack_dir *dir, uint64_t pack_id, struct err *err);
 
 /* Answers RC_OK to go on; anything else (err filled) ends the walk, which then returns it. */
@@ -35,6 +35,9 @@ typedef enum rc pack_dir_list_fn(void *arg, uint64_t pack_id, struct err *err);
 /* Call fn for every pack file, in no order; other names are skipped. Packs made or removed
  * meanwhile may be missed or seen. RC_IO, RC_NOMEM, or what fn returned. */
 enum rc pack_dir_list(struct pack_dir *dir, pack_dir_list_fn *fn, void *arg, struct err *err);
+
+/* Bytes that an ordinary user may still write to the file system. RC_IO. */
+enum rc pack_dir_space(const struct pack_dir *dir, uint64_t *free_bytes, struct err *err);
 
 /* The rest is for the other pack modules. */
 

@@ -15,9 +15,15 @@
 #include "pack_trim.h"
 #include "sha256.h"
 
-#define CHUNK_BATCH 4096
-#define PACK_BATCH  512
-#define FDS_MAX     2
+#define CHUNK_BATCH  4096
+#define PACK_BATCH   512
+#define RETIRED_PAGE 512
+#define FDS_MAX      2
+
+struct found {
+	uint64_t id;
+	bool is_retired;
+};
 
 struct rebuild {
 	struct db *db;
@@ -26,9 +32,10 @@ struct rebuild {
 	struct pack_readers *readers;
 	struct codec *codec;
 
-	uint64_t *ids; /* of all packs on disk, ascending */
-	size_t id_count;
-	size_t id_cap;
+	struct found *found; /* all packs on disk, the preferred ones first */
+	size_t found_count;
+	size_t found_cap;
+	uint64_t highest_id;
 
 	/* a frame */
 	uint8_t *raw;
@@ -60,25 +67,60 @@ take_id(void *arg, uint64_t pack_id, struct err *err)
 {
 	struct rebuild *r = arg;
 
-	if (r->id_count == r->id_cap) {
-		size_t cap = r->id_cap == 0 ? 1024 : r->id_cap * 2;
-		uint64_t *more = realloc(r->ids, cap * sizeof *more);
+	if (r->found_count == r->found_cap) {
+		size_t cap = r->found_cap == 0 ? 1024 : r->found_cap * 2;
+		struct found *more = realloc(r->found, cap * sizeof *more);
 		if (more == NULL)
 			return no_memory(err);
-		r->ids = more;
-		r->id_cap = cap;
+		r->found = more;
+		r->found_cap = cap;
 	}
-	r->ids[r->id_count++] = pack_id;
+	r->found[r->found_count++] = (struct found){.id = pack_id};
+	/* no sequence gave a larger one: a stray name must not use the sequence up */
+	if (pack_id <= DB_PACK_ID_MAX && pack_id > r->highest_id)
+		r->highest_id = pack_id;
 	return RC_OK;
 }
 
 static int
 by_number(const void *a, const void *b)
 {
-	uint64_t x = *(const uint64_t *)a;
-	uint64_t y = *(const uint64_t *)b;
+	uint64_t x = ((const struct found *)a)->id;
+	uint64_t y = ((const struct found *)b)->id;
 
 	return (x > y) - (x < y);
+}
+
+static int
+by_preference(const void *a, const void *b)
+{
+	const struct found *x = a;
+	const struct found *y = b;
+
+	if (x->is_retired != y->is_retired)
+		return x->is_retired ? 1 : -1;
+	return by_number(b, a);
+}
+
+static enum rc
+mark_retired(struct rebuild *r, struct err *err)
+{
+	uint64_t ids[RETIRED_PAGE];
+	uint64_t after = 0;
+	size_t count = 0;
+	enum rc rc;
+
+	do {
+		rc = db_pack_list_state(r->db, PACK_RETIRED, after, ids, RETIRED_PAGE, &count, err);
+		for (size_t i = 0; rc == RC_OK && i < count; i++) {
+			const struct found key = {.id = after = ids[i]};
+			struct found *f = bsearch(
+				&key, r->found, r->found_count, sizeof *r->found, by_number);
+			if (f != NULL)
+				f->is_retired = true;
+		}
+	} while (rc == RC_OK && count == RETIRED_PAGE);
+	return rc;
 }
 
 static enum rc
@@ -103,13 +145,14 @@ list_packs(struct rebuild *r, struct err *err)
 	enum rc rc = pack_dir_list(r->dir, take_id, r, err);
 	if (rc != RC_OK)
 		return rc;
-	if (r->id_count == 0)
+	if (r->found_count == 0)
 		return refuse_if_packs_are_elsewhere(r, err);
-	qsort(r->ids, r->id_count, sizeof *r->ids, by_number);
-	size_t n = r->id_count;
-	while (n > 0 && r->ids[n - 1] > DB_PACK_ID_MAX)
-		n--;
-	return n > 0 ? db_pack_reserve_ids(r->db, r->ids[n - 1], err) : RC_OK;
+	qsort(r->found, r->found_count, sizeof *r->found, by_number);
+	rc = mark_retired(r, err);
+	qsort(r->found, r->found_count, sizeof *r->found, by_preference);
+	if (rc != RC_OK || r->highest_id == 0)
+		return rc;
+	return db_pack_reserve_ids(r->db, r->highest_id, err);
 }
 
 /* ---- rows ---- */
@@ -310,7 +353,8 @@ find_repo(struct rebuild *r, uint64_t id, const struct labels *labels,
 static bool
 is_crash_left(const struct labels *labels, const struct db_rebuild_known *known)
 {
-	return !labels->footer_is_damaged && (!known->has_row || known->row_state == PACK_OPEN);
+	return !labels->footer_is_damaged && (!known->has_row || known->row_state == PACK_OPEN ||
+						     known->row_state == PACK_REWRITING);
 }
 
 /* What the row should say. A pack with something to cut off is left open: the next start does that,
@@ -366,6 +410,7 @@ read_pack(struct rebuild *r, uint64_t id, const struct labels *labels,
 		.id = id,
 		.repo_id = r->repo_id,
 		.state = state_of(&stats, crash_left, r->damaged),
+		.was_retired = known->has_row && known->row_state == PACK_RETIRED,
 		.bytes = stats.file_bytes,
 		.created_us = stats.header_ok ? stats.header.created_us : 0,
 	};
@@ -429,8 +474,8 @@ run_rebuild(struct db_tx *tx, void *arg, struct err *err)
 	r->row_count = 0;
 	r->pack_count = 0;
 	enum rc rc = db_rebuild_begin(tx, err);
-	for (size_t i = 0; rc == RC_OK && i < r->id_count; i++)
-		rc = take_pack(r, r->ids[i], err);
+	for (size_t i = 0; rc == RC_OK && i < r->found_count; i++)
+		rc = take_pack(r, r->found[i].id, err);
 	return rc == RC_OK ? finish(r, err) : rc;
 }
 
@@ -450,7 +495,7 @@ close_tools(struct rebuild *r)
 {
 	pack_readers_free(r->readers);
 	codec_free(r->codec);
-	free(r->ids);
+	free(r->found);
 	free(r->raw);
 	free(r->jobs);
 	free(r->hashes);

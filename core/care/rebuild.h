@@ -12,9 +12,11 @@
  * Every pack on disk whose repository the database knows is read to the end, every frame expanded,
  * every chunk's SHA-256 compared with the bytes. What verifies is in the table afterwards, and
  * nothing else: a chunk that no pack proves is gone, so that the next upload that carries it stores
- * it again. Of several good copies the one in the pack with the lowest id counts. Rows of table
- * pack follow the files. The packs themselves are synced, and not changed. All in one transaction:
- * whatever fails, both tables are as they were. Memory: 8 bytes a pack, and two frames. Disk:
+ * it again. Of several good copies the one in the pack with the highest id counts, because rewrites
+ * and healing copy to new packs; those in retired packs count only if there is no other. Rows of
+ * table pack follow the files; a retired pack stays retired unless something is alive in it again.
+ * The packs themselves are synced, and not changed. All in one transaction: whatever fails, both
+ * tables are as they were. Memory: 16 bytes a pack, and two frames. Disk:
  * temporary tables at the database, about 150 bytes a chunk. Time: that of reading all packs, then
  * seconds for each million chunks. Threads: call it alone: with the data directory locked, and no
  * ingest. Blocks, for hours if need be. */

@@ -9,6 +9,7 @@
 #include "pack_dir.h"
 #include "pack_scan.h"
 #include "pack_trim.h"
+#include "rewrite.h"
 
 /* Packs looked at together. A process has a handful open, so nearly always one page is all. */
 #define PAGE 256
@@ -187,6 +188,8 @@ settle(struct recovery *r, const struct left *p, struct err *err)
 	return settle_used(r, p, err);
 }
 
+/* ---- all of it ---- */
+
 /* The packs that are open and have ids above *after, which moves on. */
 static enum rc
 list_page(struct recovery *r, uint64_t *after, struct err *err)
@@ -233,6 +236,8 @@ recover_packs(struct db *db, struct pack_dir *dir, struct recover_report *out, s
 	r->dir = dir;
 	r->report = out;
 	enum rc rc = reserve_ids(r, err);
+	if (rc == RC_OK)
+		rc = rewrite_clean(db, dir, &out->unfinished, err);
 	do {
 		if (rc == RC_OK)
 			rc = list_page(r, &after, err);

@@ -8,6 +8,8 @@
 
 /* recover: what a process that died left behind, put in order before the next one writes.
  *
+ * Rewrites that were not committed are settled as rewrite_clean says.
+ *
  * A pack whose row is open when nobody writes belonged to such a process. Its file may end in a
  * torn frame and in space that was allocated and never written; both are cut off, except for bytes
  * that a chunk row refers to: those are never cut, whatever they look like. Cost: one query and the
@@ -27,6 +29,7 @@ struct recover_report {
 	uint64_t damaged;    /* of the closed ones: damage that no crash explains; see below */
 	uint64_t missing;    /* packs whose file is gone while chunk rows point at them */
 	uint64_t unlisted;   /* pack files with ids that this database never gave out */
+	uint64_t unfinished; /* packs of rewrites that were not committed: removed or retired */
 };
 
 /* Close what is open, and reserve the ids of all packs on disk so that none is used again.

@@ -618,14 +618,18 @@ class Store:
             packs[pack.id] = pack
         uuids = {int(i): bytes.fromhex(u.replace("-", "")) for i, u in
                  self.rows("SELECT id, uuid FROM repo")}
-        known = {}
+        known, may_be_named = {}, set()
         for pack_id, repo, state, size in self.rows("SELECT id, repo_id, state, bytes FROM pack"):
             known[int(pack_id)] = int(repo)
+            if int(state) < 3:
+                may_be_named.add(int(pack_id))
             pack = packs.get(int(pack_id))
+            if pack is None and int(state) in (3, 4):
+                continue
             need(pack is not None, "pack %s has no file", pack_id)
             need(pack.uuid == uuids[int(repo)], "pack %s is of another repository", pack_id)
             need(int(state) != 1 or pack.sealed, "pack %s is not sealed", pack_id)
-            need(int(state) == 0 or pack.size == int(size), "pack %s: its size", pack_id)
+            need(int(state) in (0, 4) or pack.size == int(size), "pack %s: its size", pack_id)
         frames = {(p.id, f.offset): f for p in packs.values() for f in p.frames}
         self.places = {}
         for repo, chunk, pack, offset, size, raw_offset, length in self.rows(
@@ -635,6 +639,7 @@ class Store:
             need(frame is not None and frame.bytes == int(size), "chunk %s: no such frame",
                  chunk.hex())
             need(known.get(int(pack)) == int(repo), "chunk %s: of another repository", chunk.hex())
+            need(int(pack) in may_be_named, "chunk %s: in a pack that is not in use", chunk.hex())
             at = 0
             for name, chunk_bytes in frame.chunks:
                 if at == int(raw_offset):

@@ -961,6 +961,71 @@ test_trim(void **state)
 	expect_file(id, 100);
 }
 
+/* ---- rewrites that died ---- */
+
+static void
+mark_rewriting(void)
+{
+	fixture_sql(fx.db, "UPDATE pack SET state = 4 WHERE id = (SELECT max(id) FROM pack)");
+}
+
+/* At whatever point before the footer: nobody was told, so nothing stays. */
+static void
+test_unsealed_rewrites_go(void **state)
+{
+	static void (*const dies[])(uint64_t id) = {
+		NULL, die_created, die_appended, die_flushed, die_flushed_twice};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof dies / sizeof *dies; i++) {
+		uint64_t id = new_id(REPO_A);
+		if (dies[i] != NULL)
+			in_dying_process(dies[i], id);
+		made->count = 0;
+		mark_rewriting();
+		struct recover_report report = recover();
+		assert_int_equal(report.unfinished, 1);
+		assert_int_equal(report.closed + report.removed + report.damaged, 0);
+		assert_false(has_file(id));
+		assert_false(pack_row(id).there);
+		expect_nothing_to_recover();
+	}
+}
+
+/* Behind the footer a commit may have come, in a database that was newer than this one. */
+static void
+test_sealed_rewrites_retire(void **state)
+{
+	(void)state;
+	uint64_t whole = sealed_pack(REPO_A, 1, 2);
+	made->count = 0;
+	mark_rewriting();
+	uint64_t uncut = sealed_pack(REPO_A, 3, 4);
+	made->count = 0;
+	mark_rewriting();
+	uint64_t whole_bytes = file_bytes(whole);
+	uint64_t uncut_bytes = file_bytes(uncut);
+	poke_zeros(uncut, uncut_bytes, 10000);
+	struct recover_report report = recover();
+	assert_int_equal(report.unfinished, 2);
+	expect_pack(whole, PACK_RETIRED, whole_bytes);
+	expect_pack(uncut, PACK_RETIRED, uncut_bytes);
+	expect_file(whole, whole_bytes);
+	expect_file(uncut, uncut_bytes);
+	expect_nothing_to_recover();
+}
+
+static void
+test_many_unfinished_rewrites(void **state)
+{
+	(void)state;
+	fixture_sql(fx.db, "INSERT INTO pack (repo_id, state)"
+			   " SELECT 1, 4 FROM generate_series(1, 600)");
+	struct recover_report report = recover();
+	assert_int_equal(report.unfinished, 600);
+	assert_int_equal(pack_count(), 0);
+}
+
 /* ---- rebuild ---- */
 
 /* Two repositories, sealed packs, a closed one, and one that a crash left; all chunks in the table.
@@ -1196,9 +1261,9 @@ test_rebuild_with_duplicates(void **state)
 	assert_int_equal(first % 256, 255);
 	int64_t of_second = fixture_number(
 		fx.db, "SELECT count(*) FROM chunk WHERE pack_id = (SELECT max(id) - 1 FROM pack)");
-	assert_int_equal(of_second, 3);
-	/* with the first copy damaged, the second one counts */
-	flip(first, made->rows[3].frame_offset + 250);
+	assert_int_equal(of_second, 6);
+	/* with the copy in the last pack damaged, the one before counts */
+	flip(second, made->rows[6].frame_offset + 250);
 	r = rebuild();
 	assert_int_equal(r.chunks, 12);
 	assert_int_equal(r.duplicates, 0);
@@ -1207,6 +1272,46 @@ test_rebuild_with_duplicates(void **state)
 	assert_int_equal(r.damaged_packs, 1);
 	assert_int_equal(true_rows(), 12);
 	assert_true(pack_row(second).there);
+}
+
+/* After a rewrite both packs are there: rows stay with the new one, and the old one stays retired
+ * although it is whole; but not if it has the only good copy. */
+static void
+test_rebuild_of_a_retired_pack(void **state)
+{
+	(void)state;
+	uint64_t new = sealed_pack(REPO_A, 1, 2);
+	made->count = 0;
+	/* a higher id, so that the order alone does not decide */
+	uint64_t old = sealed_pack(REPO_A, 1, 3);
+	made->count = 0;
+	commit_rows();
+	rebuild();
+	fixture_sql(fx.db, "UPDATE pack SET state = 3 WHERE id = (SELECT max(id) FROM pack)");
+	struct rebuild_report r = rebuild();
+	assert_int_equal(r.chunks, 9);
+	/* one of its chunks is nowhere else */
+	expect_pack(old, PACK_SEALED, file_bytes(old));
+	assert_int_equal(r.chunks_moved, 6);
+	assert_int_equal(fixture_number(fx.db, "SELECT count(*) FROM chunk WHERE pack_id ="
+					       " (SELECT min(id) FROM pack)"),
+		6);
+	uint64_t third = sealed_pack(REPO_A, 3, 3);
+	made->count = 0;
+	fixture_sql(fx.db, "UPDATE pack SET state = 3 WHERE id = (SELECT max(id) - 1 FROM pack)");
+	r = rebuild();
+	assert_int_equal(r.chunks_moved, 3);
+	expect_pack(old, PACK_RETIRED, file_bytes(old));
+	expect_pack(new, PACK_SEALED, file_bytes(new));
+	expect_pack(third, PACK_SEALED, file_bytes(third));
+	r = rebuild();
+	expect_unchanged(&r);
+	/* nothing is known of packs any more: the last one has everything */
+	fixture_sql(fx.db, "TRUNCATE chunk; DELETE FROM pack");
+	r = rebuild();
+	assert_int_equal(r.chunks, 9);
+	assert_int_equal(r.duplicates, 9);
+	assert_int_equal(true_rows(), 9);
 }
 
 /* More chunks than a statement takes, and equal ones in one statement. */
@@ -1427,6 +1532,9 @@ main(void)
 		TEST(test_many_open_packs),
 		TEST(test_ids_are_not_used_again),
 		TEST(test_trim),
+		TEST(test_unsealed_rewrites_go),
+		TEST(test_sealed_rewrites_retire),
+		TEST(test_many_unfinished_rewrites),
 		TEST(test_rebuild_of_right_tables),
 		TEST(test_rebuild_from_nothing),
 		TEST(test_rebuild_corrects_places),
@@ -1434,6 +1542,7 @@ main(void)
 		TEST(test_rebuild_believes_no_frame),
 		TEST(test_rebuild_leaves_unknown_repositories_alone),
 		TEST(test_rebuild_with_duplicates),
+		TEST(test_rebuild_of_a_retired_pack),
 		TEST(test_rebuild_of_many_chunks),
 		TEST(test_rebuild_finds_the_repository),
 		TEST(test_rebuild_moves_a_pack_to_its_repository),

@@ -162,6 +162,17 @@ test_lists_and_removes(void **state)
 	assert_int_equal(seen.count, 4);
 }
 
+static void
+test_knows_the_free_space(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	uint64_t bytes = 0;
+
+	assert_int_equal(pack_dir_space(f->dir, &bytes, &err), RC_OK);
+	assert_true(bytes > 0);
+}
+
 int
 main(void)
 {
@@ -170,6 +181,7 @@ main(void)
 		cmocka_unit_test(test_opens_again),
 		cmocka_unit_test(test_open_fails),
 		cmocka_unit_test(test_lists_and_removes),
+		cmocka_unit_test(test_knows_the_free_space),
 	};
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
 }
