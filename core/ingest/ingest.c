@@ -131,6 +131,12 @@ ingest_close(struct ingest *in)
 }
 
 void
+ingest_seal_soon(struct ingest *in)
+{
+	atomic_fetch_add(&in->seals, 1);
+}
+
+void
 ingest_forget(struct ingest *in)
 {
 	known_forget_all(in->known);

@@ -187,6 +187,10 @@ void ingest_flush(struct ingest_writer *w);
 /* Write a rider in the next transaction. Any thread. */
 void ingest_submit(struct ingest *in, struct ingest_rider *rider);
 
+/* Have packs that no worker is appending to right now sealed within a few seconds, rather than
+ * after half a minute without use. Any thread, does not block. */
+void ingest_seal_soon(struct ingest *in);
+
 /* Chunks did not verify and their rows were marked: forget all that is known, so that the database
  * is asked again. */
 void ingest_forget(struct ingest *in);

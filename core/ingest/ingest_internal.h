@@ -133,6 +133,7 @@ struct worker {
 	bool started;
 	struct pack_set packs;
 	/* owned by the thread */
+	unsigned seals; /* in->seals as it was last seen */
 	struct codec *codec;
 	uint8_t *frame_raw; /* gathers chunks that do not lie side by side */
 	uint8_t *frame_out;
@@ -153,6 +154,7 @@ struct ingest {
 	_Atomic uint64_t next_ticket;
 	struct filter *filter;
 	struct ahead *ahead;
+	atomic_uint seals; /* how often ingest_seal_soon was called */
 
 	/* worker -> committer */
 	pthread_mutex_t commit_mtx;

@@ -376,11 +376,16 @@ work(struct worker *w, struct block **blocks, size_t count)
 	committer_push(w->in, batch);
 }
 
+/* Nothing to do: let go of packs that were not used for a while, or of all if somebody asked. */
 static void
-close_idle(struct worker *w, uint64_t idle_ns)
+close_packs(struct worker *w)
 {
+	unsigned seals = atomic_load(&w->in->seals);
+	uint64_t idle_ns = seals != w->seals ? 0 : PACK_IDLE_NS;
+
 	packs_close_idle(w->in, &w->packs, idle_ns);
 	packs_close_idle(w->in, &w->in->shared, idle_ns);
+	w->seals = seals;
 }
 
 /* Fewer workers are wanted than there are. Sleeps a moment; false: this one has work to do. */
@@ -392,7 +397,7 @@ stand_by(struct worker *w)
 	if (w->number < (unsigned)ingest_knob(w->in, INGEST_KNOB_WORKERS) ||
 		atomic_load(&w->in->stopping))
 		return false;
-	close_idle(w, PACK_IDLE_NS);
+	close_packs(w);
 	nanosleep(&nap, NULL);
 	return true;
 }
@@ -411,7 +416,7 @@ worker_main(void *arg)
 		if (n == 0) {
 			if (atomic_load(&w->in->stopping) && ring_len(w->in->queue) == 0)
 				break;
-			close_idle(w, PACK_IDLE_NS);
+			close_packs(w);
 			continue;
 		}
 		/* a batch of many large blocks would hold its slabs too long: cut it by bytes */

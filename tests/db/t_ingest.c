@@ -178,6 +178,36 @@ make_stage(struct repo *r, const char *name)
 	return s;
 }
 
+static enum rc
+run_number(struct db_tx *tx, void *arg, struct err *err)
+{
+	struct {
+		const struct db_stmt *stmt;
+		int64_t out;
+	} *q = arg;
+	struct db_result *r = NULL;
+
+	enum rc rc = db_exec(tx, q->stmt, NULL, &r, err);
+	if (rc == RC_OK)
+		q->out = db_get_i64(r, 0, 0);
+	db_result_free(r);
+	return rc;
+}
+
+/* As count, as often as one likes. */
+static int64_t
+number(const struct db_stmt *stmt)
+{
+	struct err err = ERR_INIT;
+	struct {
+		const struct db_stmt *stmt;
+		int64_t out;
+	} q = {stmt, 0};
+
+	OK(db_run_readonly(fx.db, run_number, &q, &err));
+	return q.out;
+}
+
 static int64_t
 count(const char *sql)
 {
@@ -541,6 +571,33 @@ test_bad_chunk_is_healed(void **state)
 	stage_unref(s);
 }
 
+static bool
+nothing_is_open(void *arg)
+{
+	static const struct db_stmt stmt = {
+		.name = "t_open_packs", .sql = "SELECT count(*) FROM pack WHERE state = 0"};
+	(void)arg;
+
+	return number(&stmt) == 0;
+}
+
+/* Nobody closes the engine, nor waits until its packs have gone unused for long. */
+static void
+test_packs_are_sealed_when_asked(void **state)
+{
+	(void)state;
+	struct repo *r = make_repo("seal");
+	struct stage *s = make_stage(r, "s");
+	uint8_t data[5000];
+
+	fill(data, sizeof data, 4711);
+	put_bytes(s, "f", data, sizeof data, NULL, NULL);
+	assert_false(nothing_is_open(NULL));
+	ingest_seal_soon(ingest);
+	assert_true(fixture_wait(nothing_is_open, NULL, 25));
+	stage_unref(s);
+}
+
 /* ---- set-up ---- */
 
 static int
@@ -653,6 +710,7 @@ main(void)
 		cmocka_unit_test(test_stage_survives_restart),
 		cmocka_unit_test(test_bad_chunk_is_healed),
 		cmocka_unit_test(test_knobs_change_no_content),
+		cmocka_unit_test(test_packs_are_sealed_when_asked),
 	};
 
 	fixture_init(&fx, false);
