@@ -284,6 +284,51 @@ add_reads(struct buf *out, const struct server_ctx *srv)
 	gauge(out, "digstore_tree_node_bytes", "Memory that they hold.", n.bytes);
 }
 
+/* ---- recompression ---- */
+
+static void
+add_recompression_state(struct buf *out, const struct recompress_stats *s)
+{
+	static const char name[] = "digstore_recompression_state";
+
+	head(out, name, "gauge", "1 for the state it is in.");
+	for (int i = 0; i < RECOMPRESS_STATES; i++)
+		labelled(out, name, "state", recompress_state_name((enum recompress_state)i),
+			s->state == (enum recompress_state)i);
+}
+
+static void
+add_recompression(struct buf *out, const struct server_ctx *srv)
+{
+	struct recompress_stats s;
+
+	recompress_stats(srv->recompress, &s);
+	add_recompression_state(out, &s);
+	counter(out, "digstore_recompression_packs_total", "Packs rewritten.", s.packs);
+	counter(out, "digstore_recompression_new_packs_total", "Packs they became.", s.new_packs);
+	counter(out, "digstore_recompression_bytes_before_total", "Bytes of the packs rewritten.",
+		s.bytes_before);
+	counter(out, "digstore_recompression_bytes_after_total", "Bytes of what they became.",
+		s.bytes_after);
+	counter(out, "digstore_recompression_frames_total", "Frames written.", s.frames);
+	counter(out, "digstore_recompression_skipped_total", "Packs with nothing to gain.",
+		s.skipped);
+	counter(out, "digstore_recompression_failures_total", "Attempts that failed.", s.failures);
+	counter(out, "digstore_recompression_yields_total", "Times it let go for other work.",
+		s.yields);
+	head(out, "digstore_recompression_cpu_seconds_total", "counter", "CPU time used.");
+	buf_addf(out, "digstore_recompression_cpu_seconds_total %" PRIu64 ".%06" PRIu64 "\n",
+		s.cpu_ns / 1000000000u, s.cpu_ns % 1000000000u / 1000u);
+	gauge(out, "digstore_recompression_left_packs", "Packs as uploads left them.",
+		s.left_packs);
+	gauge(out, "digstore_recompression_left_bytes", "Bytes of them.", s.left_bytes);
+	gauge(out, "digstore_recompression_left_gain_bytes", "What they are expected to give back.",
+		s.left_gain);
+	gauge(out, "digstore_replaced_packs", "Packs that were replaced and wait to be removed.",
+		s.retired_packs);
+	gauge(out, "digstore_replaced_pack_bytes", "Bytes of them.", s.retired_bytes);
+}
+
 /* ---- stages ---- */
 
 struct stage_counts {
@@ -387,6 +432,7 @@ end(struct request *rq)
 	add_ingest(&out, srv);
 	add_reads(&out, srv);
 	add_tuner(&out, srv);
+	add_recompression(&out, srv);
 	if (buf_ok(&out)) {
 		uint8_t *data = buf_take(&out, &len);
 		reply_take(rq, 200, "text/plain; version=0.0.4; charset=utf-8", data, len);

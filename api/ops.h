@@ -16,10 +16,12 @@ extern const struct op op_metrics_get;
 extern const struct op op_openapi_yaml_get;
 extern const struct op op_openapi_json_get;
 
-/* looking after it */
+/* administration */
 extern const struct op op_monitor_get;
 extern const struct op op_tuner_get;
 extern const struct op op_tuner_put;
+extern const struct op op_recompression_get;
+extern const struct op op_recompression_control;
 
 /* repositories */
 extern const struct op op_repo_list;

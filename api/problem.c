@@ -43,6 +43,7 @@ static const struct problem_kind kinds[] = {
 	{"merge-conflict", 409, "The commits change the same paths"},
 	{"path-conflict", 409, "The path conflicts with another"},
 	{"repo-mismatch", 409, "The repository has other properties"},
+	{"recompression-off", 409, "Recompression is off"},
 	{"stage-expired", 410, "The stage has expired"},
 	{"precondition-failed", 412, "A precondition failed"},
 	{"body-too-large", 413, "The body is too large"},

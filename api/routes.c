@@ -11,10 +11,12 @@ const struct op *const routes[] = {
 	&op_metrics_get,
 	&op_openapi_yaml_get,
 	&op_openapi_json_get,
-	/* looking after it */
+	/* administration */
 	&op_monitor_get,
 	&op_tuner_get,
 	&op_tuner_put,
+	&op_recompression_get,
+	&op_recompression_control,
 	/* repositories */
 	&op_repo_list,
 	&op_repo_get,

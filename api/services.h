@@ -12,6 +12,7 @@
 #include "ingest.h"
 #include "pilot.h"
 #include "reader.h"
+#include "recompress.h"
 #include "repo.h"
 #include "stage.h"
 
@@ -46,6 +47,7 @@ struct server_ctx {
 	struct imports *imports;
 	struct read_service *reads;
 	struct pilot *pilot;
+	struct recompress *recompress; /* set before requests are taken */
 	struct readiness readiness;
 	/* Appends server-level metrics (connections, requests by status) in Prometheus text. */
 	void (*server_metrics)(void *arg, struct buf *out);

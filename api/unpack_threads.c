@@ -87,6 +87,15 @@ unpack_threads_start(struct server_ctx *srv, struct err *err)
 	return RC_OK;
 }
 
+unsigned
+unpack_threads_running(void)
+{
+	pthread_mutex_lock(&line.mtx);
+	unsigned running = line.running;
+	pthread_mutex_unlock(&line.mtx);
+	return running;
+}
+
 static void
 set_stopping(struct err *err)
 {

@@ -32,6 +32,9 @@ enum rc unpack_threads_start(struct server_ctx *srv, struct err *err);
  * must be gone. Blocks. */
 void unpack_threads_stop(struct server_ctx *srv);
 
+/* Jobs that run now. */
+unsigned unpack_threads_running(void);
+
 /* Run job soon, or refuse it. Either may have happened when this returns. */
 void unpack_threads_push(struct unpack_job *job);
 /* Take a job that still waits out of the line; then neither function is called. false: it is too

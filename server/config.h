@@ -62,10 +62,17 @@ struct config {
 	uint64_t pack_bytes;
 	bool pack_direct;
 	uint64_t compress_level_max;
+	/* [read] */
+	uint64_t read_memory_bytes;
 	/* [imports] */
 	struct config_list import_roots;
+	/* [care] */
+	uint64_t recompress_cpu_percent; /* of all cores; 0 = off */
+	uint64_t recompress_level;
+	uint64_t recompress_after_ms;
+	uint64_t recompress_idle_ms;
+	uint64_t pack_grace_ms;
 	/* [limits] */
-	uint64_t read_memory_bytes;
 	uint64_t stage_ttl_ms;
 	uint64_t stage_ttl_max_ms;
 	uint64_t stage_memory_bytes;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "config.h"
 #include "db.h"
 #include "db_history.h"
 #include "imports.h"
@@ -15,7 +16,10 @@
 #include "pack_dir.h"
 #include "pack_reader.h"
 #include "pilot.h"
+#include "retire.h"
 #include "services.h"
+#include "unpack_threads.h"
+#include "work.h"
 
 #define TICK_NS          ((uint64_t)250 * 1000000)
 #define LOOK_NS          ((uint64_t)1000 * 1000000)
@@ -24,6 +28,8 @@
 #define KEY_LIFE_US      ((int64_t)7 * 24 * 3600 * 1000000) /* an Idempotency-Key is remembered */
 #define IMPORT_LIFE_US   KEY_LIFE_US /* what became of an import is told as long as a key is kept */
 #define STORAGE_FREE_MIN ((uint64_t)128 << 20) /* below: two packs and some WAL do not fit */
+/* Replaced packs stay for a while, so recompression needs room before it gives some back. */
+#define RECOMPRESS_FREE_MIN ((uint64_t)512 << 20)
 
 struct jobs {
 	struct jobs_options options;
@@ -32,7 +38,7 @@ struct jobs {
 	pthread_cond_t cond;
 	bool stop;
 	/* owned by the thread */
-	uint64_t looked_ns, swept_ns, expired_ns;
+	uint64_t looked_ns, swept_ns, retired_ns, expired_ns;
 	bool database_was_away, storage_was_full;
 };
 
@@ -112,6 +118,30 @@ save_learnt(struct jobs *j)
 }
 
 static void
+retire(struct jobs *j)
+{
+	const struct retire_options options = {
+		.db = j->options.srv->db,
+		.packs = j->options.packs,
+		.readers = j->options.readers,
+		.grace_us = j->options.config->pack_grace_ms * 1000,
+	};
+	struct retire_report report;
+	struct err err = ERR_INIT;
+
+	if (retire_packs(&options, &report, &err) != RC_OK && err.rc != RC_UNAVAILABLE)
+		log_event(LOG_LEVEL_WARN, "retire_failed", "rc=%s text=\"%s\" detail=\"%s\"",
+			rc_name(err.rc), err.text, err.detail);
+	/* what is needed still is found again and again */
+	if (report.removed + report.kept > 0)
+		log_event(report.removed > 0 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "packs_removed",
+			"removed=%llu bytes=%llu still_needed=%llu",
+			(unsigned long long)report.removed, (unsigned long long)report.bytes,
+			(unsigned long long)report.kept);
+	j->retired_ns = clock_mono_ns() - (report.more ? SWEEP_NS : 0);
+}
+
+static void
 round_of_work(struct jobs *j)
 {
 	uint64_t now = clock_mono_ns();
@@ -128,6 +158,8 @@ round_of_work(struct jobs *j)
 	if (now - j->swept_ns >= SWEEP_NS)
 		sweep(j);
 	save_learnt(j);
+	if (now - j->retired_ns >= SWEEP_NS)
+		retire(j);
 	if (now - j->expired_ns >= EXPIRE_NS) {
 		struct err err = ERR_INIT;
 		db_idempotency_expire(j->options.srv->db, clock_wall_us() - KEY_LIFE_US, &err);
@@ -136,6 +168,84 @@ round_of_work(struct jobs *j)
 		j->expired_ns = now;
 	}
 }
+
+/* ---- recompression ---- */
+
+/* Watching, listing and metrics are no work: a dashboard must not keep the server busy. */
+static void
+look_at_work(void *arg, struct recompress_activity *out)
+{
+	const struct server_ctx *srv = ((struct jobs *)arg)->options.srv;
+	struct work_stats ops = work_stats(srv->work);
+	struct ingest_stats in;
+	struct read_stats reads;
+
+	ingest_stats(srv->ingest, &in);
+	read_service_stats(srv->reads, &reads);
+	*out = (struct recompress_activity){
+		.is_busy = in.queue_len > 0 || in.commit_queue > 0 || in.slab_waiting > 0 ||
+			   in.pending_chunks > 0 || ops.running > 0 || ops.queued > 0 ||
+			   unpack_threads_running() > 0,
+		.events = in.received_bytes + in.groups + reads.frame_hits + reads.frame_misses +
+			  reads.chunks_verified,
+	};
+}
+
+static void
+log_outcome(void *arg, const struct recompress_event *e)
+{
+	(void)arg;
+	switch (e->outcome) {
+	case RECOMPRESS_DONE:
+		log_event(e->bad_frames > 0 ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "pack_recompressed",
+			"repo=%llu pack=%016llx packs=%zu new_pack=%016llx bytes_before=%llu "
+			"bytes_after=%llu raw_bytes=%llu chunks=%llu moved=%llu bad_frames=%llu "
+			"cpu_ms=%llu",
+			(unsigned long long)e->repo_id, (unsigned long long)e->pack_id,
+			e->pack_count, (unsigned long long)e->new_pack_id,
+			(unsigned long long)e->bytes_before, (unsigned long long)e->bytes_after,
+			(unsigned long long)e->raw_bytes, (unsigned long long)e->chunks,
+			(unsigned long long)e->chunks_moved, (unsigned long long)e->bad_frames,
+			(unsigned long long)(e->cpu_ns / 1000000));
+		break;
+	case RECOMPRESS_LEFT:
+		log_event(LOG_LEVEL_DEBUG, "pack_left", "repo=%llu pack=%016llx bytes=%llu",
+			(unsigned long long)e->repo_id, (unsigned long long)e->pack_id,
+			(unsigned long long)e->bytes_before);
+		break;
+	case RECOMPRESS_FAILED:
+		log_event(LOG_LEVEL_WARN, "recompression_failed",
+			"pack=%016llx rc=%s text=\"%s\" detail=\"%s\"",
+			(unsigned long long)e->pack_id, rc_name(e->err->rc), e->err->text,
+			e->err->detail);
+		break;
+	}
+}
+
+static enum rc
+open_recompress(struct jobs *j, struct err *err)
+{
+	const struct config *c = j->options.config;
+	const struct recompress_options options = {
+		.db = j->options.srv->db,
+		.packs = j->options.packs,
+		.ingest = j->options.srv->ingest,
+		.level = (int)c->recompress_level,
+		.cpu_percent = (unsigned)c->recompress_cpu_percent,
+		.after_us = c->recompress_after_ms * 1000,
+		.idle_ns = c->recompress_idle_ms * 1000000,
+		.pack_bytes = c->pack_bytes,
+		.pack_direct = c->pack_direct,
+		.free_bytes_min = RECOMPRESS_FREE_MIN,
+		.look = look_at_work,
+		.report = log_outcome,
+		.arg = j,
+	};
+
+	return recompress_open(&options, &j->options.srv->recompress, err);
+}
+
+/* ---- the thread ---- */
 
 static void *
 jobs_main(void *arg)
@@ -171,10 +281,15 @@ jobs_start(const struct jobs_options *options, struct jobs **out, struct err *er
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&j->cond, &attr);
 	pthread_condattr_destroy(&attr);
-	int e = pthread_create(&j->thread, NULL, jobs_main, j);
-	if (e != 0) {
+	enum rc rc = open_recompress(j, err);
+	int e = rc == RC_OK ? pthread_create(&j->thread, NULL, jobs_main, j) : 0;
+	if (e != 0)
+		rc = err_errno(err, e, "start the jobs", NULL);
+	if (rc != RC_OK) {
+		recompress_close(j->options.srv->recompress);
+		j->options.srv->recompress = NULL;
 		free(j);
-		return err_errno(err, e, "start the jobs", NULL);
+		return rc;
 	}
 	*out = j;
 	return RC_OK;
@@ -190,5 +305,7 @@ jobs_stop(struct jobs *j)
 	pthread_cond_signal(&j->cond);
 	pthread_mutex_unlock(&j->mtx);
 	pthread_join(j->thread, NULL);
+	recompress_close(j->options.srv->recompress);
+	j->options.srv->recompress = NULL;
 	free(j);
 }

@@ -4,17 +4,19 @@
 
 #include "err.h"
 
-/* jobs: what the server does by itself, on one thread: progress ticks, expiry, sweeping of dropped
- * repositories, looking whether database and disk are there, and saving and telling what the tuner
- * learnt. */
+/* jobs: what the server does by itself: progress ticks, expiry, sweeping of dropped repositories,
+ * removal of packs that were replaced, looking whether database and disk are there, and saving and
+ * telling what the tuner learnt, on one thread; recompression, on threads of its own. */
 
+struct config;
 struct jobs;
 struct pack_dir;
 struct pack_readers;
 struct server_ctx;
 
 struct jobs_options {
-	struct server_ctx *srv; /* readiness is written, everything else read */
+	struct server_ctx *srv; /* readiness and recompress are written, everything else read */
+	const struct config *config;
 	struct pack_dir *packs;
 	struct pack_readers *readers;
 	const char *data_dir;

@@ -158,7 +158,7 @@ open_database(struct server *s, struct err *err)
 {
 	const struct config *c = &s->config;
 	unsigned connections =
-		(unsigned)c->op_threads + ingest_workers(s) + IMPORTS_RUNNING_MAX + 8;
+		(unsigned)c->op_threads + ingest_workers(s) + IMPORTS_RUNNING_MAX + 9;
 	const char *url = c->database_url;
 
 	if (url[0] == '\0') {
@@ -204,17 +204,19 @@ open_packs(struct server *s, struct err *err)
 		rc = recover_packs(s->db, s->packs, &report, err);
 	if (rc != RC_OK)
 		return rc;
-	if (report.closed + report.sealed + report.removed + report.missing + report.unlisted > 0)
+	if (report.closed + report.sealed + report.removed + report.missing + report.unlisted +
+			report.unfinished >
+		0)
 		log_event(report.missing + report.damaged + report.unlisted > 0 ? LOG_LEVEL_ERROR
 										: LOG_LEVEL_INFO,
 			"packs_recovered",
 			"closed=%llu sealed=%llu removed=%llu cut_bytes=%llu damaged=%llu "
 			"missing=%llu "
-			"unlisted=%llu",
+			"unlisted=%llu unfinished=%llu",
 			(unsigned long long)report.closed, (unsigned long long)report.sealed,
 			(unsigned long long)report.removed, (unsigned long long)report.cut_bytes,
 			(unsigned long long)report.damaged, (unsigned long long)report.missing,
-			(unsigned long long)report.unlisted);
+			(unsigned long long)report.unlisted, (unsigned long long)report.unfinished);
 	return RC_OK;
 }
 
@@ -450,7 +452,12 @@ open_front(struct server *s, struct err *err)
 	struct work_options work = {
 		.threads = (int)c->op_threads, .queue_max = c->op_queue_max, .owner = &s->ctx};
 	struct jobs_options jobs = {
-		.srv = &s->ctx, .packs = s->packs, .readers = s->readers, .data_dir = s->data_dir};
+		.srv = &s->ctx,
+		.config = &s->config,
+		.packs = s->packs,
+		.readers = s->readers,
+		.data_dir = s->data_dir,
+	};
 	enum rc rc;
 
 	s->ctx.server_metrics = server_metrics;
