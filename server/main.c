@@ -45,8 +45,8 @@
 #define ARCHIVE_RATIO_MAX 1000
 #define ARCHIVE_THREADS   16
 #define WATCHERS_MAX      1024
-/* Also on one core: a file system that makes one thread wait has something for another to do. */
-#define IMPORT_THREADS_MIN 2
+/* However few cores: while one thread waits for a disk another has something to do. */
+#define IMPORT_THREADS_MIN 4
 #define DB_CONNECT_MS      5000
 #define DB_STATEMENT_MS    15000
 #define DB_CHECKOUT_MS     10000

@@ -60,7 +60,7 @@ try_frame(struct trial_tools *t, const struct source *s, const struct source_fra
 	*gain = 0;
 	enum rc rc = recompress_permit(t->r, s->repo_id, err);
 	if (rc == RC_OK)
-		rc = pack_read_frame(t->r->readers, &place, &t->stored, &view, err);
+		rc = pack_read_frame(t->r->readers, &place, NULL, &t->stored, &view, err);
 	if (rc == RC_CORRUPT) {
 		err_clear(err);
 		return RC_OK;

@@ -178,7 +178,7 @@ read_frame(struct job *j, struct pack_frame_view *view, const uint8_t **raw, str
 	*raw = NULL;
 	if (!reserve_frame(j, f))
 		return no_memory(err);
-	enum rc rc = pack_read_frame(j->r->readers, &place, &j->stored, view, &why);
+	enum rc rc = pack_read_frame(j->r->readers, &place, NULL, &j->stored, view, &why);
 	if (rc == RC_OK && (view->chunk_count != f->chunk_count || view->raw_bytes != f->raw_bytes))
 		rc = err_set(&why, RC_CORRUPT, NULL, "the frame is not the one that was listed");
 	if (rc == RC_OK && view->codec != CODEC_RAW)

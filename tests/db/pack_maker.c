@@ -352,7 +352,7 @@ expand(struct maker *m, const struct pack_place *place, struct codec *codec, str
 	free(out->raw);
 	*out = (struct expanded){.place = *place};
 	buf_init(&buf, PACK_FRAME_BYTES_MAX);
-	out->is_good = pack_read_frame(m->readers, place, &buf, &view, &err) == RC_OK;
+	out->is_good = pack_read_frame(m->readers, place, NULL, &buf, &view, &err) == RC_OK;
 	out->raw_bytes = out->is_good ? view.raw_bytes : 1;
 	out->raw = malloc(out->raw_bytes);
 	if (out->is_good)

@@ -70,7 +70,7 @@ copy_frame(struct rewrite *w, const struct source *s, const struct source_frame 
 	struct buf buf;
 
 	buf_init(&buf, PACK_FRAME_BYTES_MAX);
-	enum rc rc = pack_read_frame(m.readers, &place, &buf, &view, err);
+	enum rc rc = pack_read_frame(m.readers, &place, NULL, &buf, &view, err);
 	struct iovec part = {(void *)(uintptr_t)view.stored, view.stored_bytes};
 	const struct pack_frame frame = {
 		.codec = view.codec,
