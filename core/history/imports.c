@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -322,17 +323,28 @@ imports_free(struct imports *is)
 	free(is);
 }
 
+static bool
+may_look(struct imports *is)
+{
+	const struct timespec moment = {.tv_nsec = 1000000};
+
+	for (int i = 0; i < IMPORTS_LOOKING_WAIT_MS; i++) {
+		if (atomic_fetch_add(&is->looking, 1) < IMPORTS_LOOKING_MAX)
+			return true;
+		atomic_fetch_sub(&is->looking, 1);
+		nanosleep(&moment, NULL);
+	}
+	return false;
+}
+
 enum rc
 imports_open_dir(struct imports *is, const char *path, int *dir, struct err *err)
 {
-	enum rc rc;
-
 	*dir = -1;
-	if (atomic_fetch_add(&is->looking, 1) >= IMPORTS_LOOKING_MAX)
-		rc = err_set(err, RC_AGAIN, "overloaded",
-			"the directories of other imports are being looked at; try again");
-	else
-		rc = import_roots_find(is->o.roots, path, dir, err);
+	if (!may_look(is))
+		return err_set(err, RC_AGAIN, "overloaded",
+			"the file system of other imports does not answer; try again");
+	enum rc rc = import_roots_find(is->o.roots, path, dir, err);
 	atomic_fetch_sub(&is->looking, 1);
 	return rc;
 }

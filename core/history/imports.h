@@ -45,8 +45,10 @@
 #define IMPORTS_RUNNING_MAX 2
 /* What a client has to be told soon enough that nothing of it will run in the next hours. */
 #define IMPORTS_WAITING_MAX 32
-/* Of the operations' threads, how many may hang in a file system that does not answer. */
-#define IMPORTS_LOOKING_MAX 2
+/* Of the operations' threads, how many may hang in a file system that does not answer; the others
+ * wait for so long and are then told to try again. */
+#define IMPORTS_LOOKING_MAX     2
+#define IMPORTS_LOOKING_WAIT_MS 200
 
 struct db;
 struct imports;

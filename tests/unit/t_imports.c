@@ -637,6 +637,23 @@ a_database_that_is_away_is_waited_for(void **state)
 	assert_int_equal(look(id).state, IMPORT_DONE);
 }
 
+/* As if two others looked into a file system that hangs. */
+static void
+those_who_look_wait_for_each_other_but_not_for_ever(void **state)
+{
+	int dir;
+
+	(void)state;
+	atomic_store(&is->looking, IMPORTS_LOOKING_MAX - 1);
+	assert_int_equal(imports_open_dir(is, folder_path, &dir, &err), RC_OK);
+	close(dir);
+	atomic_store(&is->looking, IMPORTS_LOOKING_MAX);
+	assert_int_equal(imports_open_dir(is, folder_path, &dir, &err), RC_AGAIN);
+	assert_string_equal(err.kind, "overloaded");
+	assert_int_equal(dir, -1);
+	assert_int_equal(atomic_load(&is->looking), IMPORTS_LOOKING_MAX);
+}
+
 static struct {
 	uint64_t ids[ROWS_MAX];
 	enum import_state states[ROWS_MAX];
@@ -689,6 +706,7 @@ main(void)
 		T(cancelling),
 		T(the_end_of_the_server_interrupts),
 		T(a_database_that_is_away_is_waited_for),
+		T(those_who_look_wait_for_each_other_but_not_for_ever),
 		T(lists_know_what_runs),
 	};
 
