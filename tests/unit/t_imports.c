@@ -319,9 +319,12 @@ setup(void **state)
 	memset(all_stages, 0, sizeof all_stages);
 	stage_count = 0;
 	memset(fake.rows, 0, sizeof fake.rows);
-	fake.gate_open = fake.rows_fail = fake.stage_closed = false;
+	fake.gate_open = false;
+	atomic_store(&fake.rows_fail, false);
+	atomic_store(&fake.stage_closed, false);
 	fake.run_rc = RC_OK;
-	fake.running = fake.most = fake.interrupted_all = fake.begun = fake.told = 0;
+	fake.running = fake.most = fake.interrupted_all = fake.begun = 0;
+	atomic_store(&fake.told, 0);
 	fake.next_id = 0;
 	err_clear(&err);
 	assert_int_equal(import_roots_open(paths, 1, "/none", &roots, &err), RC_OK);
