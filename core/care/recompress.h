@@ -21,9 +21,10 @@
  * was compressed of a pack so far stays in the new pack's file; a piece that was let go of is begun
  * again. One thread leads (reads, verifies, writes, asks the database; ordinary priority), up to
  * SQUEEZER_THREADS_MAX compress.
- * Memory: while it works, about 5 MiB, and 21 MiB for each thread that compresses at level 19;
- * given back after half a minute without work. Disk: the new packs, until the grace of the old ones
- * is over. Threads: all functions but open and close may be called by any thread and do not block.
+ * Memory: while it works, about 5 MiB, and 20 MiB for each thread that compresses at level 19; for
+ * packs of very many tiny files up to 65 MiB more (130 bytes times SOURCE_CHUNKS_MAX). Given back
+ * after half a minute without work. Disk: the new packs, until the grace of the old ones is over.
+ * Threads: all functions but open and close may be called by any thread and do not block.
  */
 
 struct db;

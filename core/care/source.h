@@ -21,8 +21,9 @@ struct db;
 struct pack_dir;
 struct pack_readers;
 
-/* A pack of 64 MiB has a thousand chunks, one of tiny files some 100,000. */
-#define SOURCE_CHUNKS_MAX (1u << 20)
+/* A pack of 64 MiB has a thousand chunks, one of small files some 100,000. With more than this,
+ * their stored bytes are about as many as what is known of each; such a pack is left alone. */
+#define SOURCE_CHUNKS_MAX (1u << 19)
 
 struct source_frame {
 	uint64_t offset;
