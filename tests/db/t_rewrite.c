@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Chunks move to new packs, old packs go: rows, files, and what others do meanwhile. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -362,6 +364,124 @@ test_a_rewrite_that_is_not_finished_leaves_nothing(void **state)
 	maker_check(&m);
 }
 
+/* Moving on and on, while chunks are looked up, stored a second time, marked and healed. */
+struct others {
+	pthread_t thread;
+	atomic_bool stop;
+	struct chunk_row copies[2][THREE_CHUNKS]; /* by repository: second copies of all chunks */
+	_Atomic uint64_t rounds;
+};
+
+static enum rc
+run_store(struct db_tx *tx, void *arg, struct err *err)
+{
+	const struct chunk_row *rows = arg;
+	const struct chunk_row *sorted[THREE_CHUNKS];
+
+	for (size_t i = 0; i < THREE_CHUNKS; i++)
+		sorted[i] = &rows[i];
+	qsort(sorted, THREE_CHUNKS, sizeof *sorted, chunk_row_cmp);
+	return db_chunk_upsert(tx, sorted, THREE_CHUNKS, err);
+}
+
+/* What nobody marks is known at every moment. */
+static void
+expect_known(struct others *o)
+{
+	const struct sha256 *hashes[THREE_CHUNKS];
+	struct chunk_place places[THREE_CHUNKS];
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < THREE_CHUNKS; i++)
+		hashes[i] = &o->copies[0][i].hash;
+	OK(db_chunk_known(fx.db, MAKER_REPO_A, hashes, THREE_CHUNKS, places, &err));
+	for (size_t i = 0; i < THREE_CHUNKS; i++)
+		assert_true(places[i].pack_id > 0);
+}
+
+static void *
+others_main(void *arg)
+{
+	struct others *o = arg;
+	struct err err = ERR_INIT;
+
+	for (unsigned i = 0; !atomic_load(&o->stop); i++) {
+		expect_known(o);
+		OK(db_run(fx.db, run_store, o->copies[0], &err));
+		struct chunk_row row =
+			maker_locate(&m, MAKER_REPO_B, &o->copies[1][i % THREE_CHUNKS].hash);
+		if (row.length > 0)
+			OK(db_chunk_mark_bad(fx.db, &row, &err));
+		OK(db_run(fx.db, run_store, o->copies[1], &err));
+		atomic_fetch_add(&o->rounds, 1);
+	}
+	return NULL;
+}
+
+/* A pack of copies that nobody names yet, and that is open as far as anybody knows. */
+static void
+make_copies(struct others *o, unsigned repo)
+{
+	const struct source_tools t = tools();
+	struct maker_frame frames[3];
+	struct source *s = NULL;
+	struct err err = ERR_INIT;
+
+	memcpy(frames, three, sizeof frames);
+	for (size_t i = 0; i < 3; i++)
+		frames[i].no_rows = true;
+	uint64_t id = maker_pack(&m, repo, frames, 3);
+	OK(source_open(&t, id, repo, &s, &err));
+	for (size_t f = 0, n = 0; f < s->frame_count; f++) {
+		uint64_t raw_offset = 0;
+		for (uint32_t i = 0; i < s->frames[f].chunk_count; i++, n++) {
+			o->copies[repo - 1][n] = (struct chunk_row){
+				.repo_id = repo,
+				.hash = s->chunks[n].hash,
+				.pack_id = id,
+				.frame_offset = s->frames[f].offset,
+				.frame_bytes = s->frames[f].bytes,
+				.raw_offset = raw_offset,
+				.length = s->chunks[n].length,
+			};
+			raw_offset += s->chunks[n].length;
+		}
+	}
+	source_free(s);
+	fixture_sql(fx.db, "UPDATE pack SET state = 0 WHERE id = (SELECT max(id) FROM pack)");
+}
+
+static void
+test_rows_are_written_meanwhile(void **state)
+{
+	struct others o = {.stop = false};
+	size_t wrong = 0;
+	(void)state;
+
+	uint64_t a = maker_pack(&m, MAKER_REPO_A, three, 3);
+	uint64_t b = maker_pack(&m, MAKER_REPO_B, three, 3);
+	make_copies(&o, MAKER_REPO_A);
+	make_copies(&o, MAKER_REPO_B);
+	assert_int_equal(pthread_create(&o.thread, NULL, others_main, &o), 0);
+	for (int i = 0; i < 40 || atomic_load(&o.rounds) < 40; i++) {
+		struct rewrite_result r = rewrite(a, MAKER_REPO_A);
+		/* nobody takes these away from where they are */
+		assert_int_equal(r.moved, THREE_CHUNKS);
+		a = r.last_pack;
+		b = rewrite(b, MAKER_REPO_B).last_pack;
+		retire(0);
+	}
+	atomic_store(&o.stop, true);
+	pthread_join(o.thread, NULL);
+	while (retire(0).removed > 0)
+		;
+	assert_int_equal(maker_true_rows(&m, &wrong), 2 * THREE_CHUNKS);
+	assert_int_equal(wrong, 0);
+	fixture_sql(fx.db, "UPDATE pack SET state = 1 WHERE state = 0");
+	maker_check(&m);
+	assert_int_equal(maker_file_count(&m), 4);
+}
+
 /* ---- dropped repositories ---- */
 
 static void
@@ -626,6 +746,7 @@ main(void)
 		TEST(test_a_late_mark_hits_nothing),
 		TEST(test_only_one_of_two_rewrites_counts),
 		TEST(test_a_rewrite_that_is_not_finished_leaves_nothing),
+		TEST(test_rows_are_written_meanwhile),
 		TEST(test_a_dropped_repository_gets_no_new_packs),
 		TEST(test_a_dropped_repository_keeps_its_retired_packs),
 		TEST(test_the_last_copy_is_not_removed),
