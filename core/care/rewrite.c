@@ -26,6 +26,7 @@ struct rewrite {
 	struct pack_writer *writer; /* of the last target; NULL if that is sealed */
 	struct rewritten_pack targets[TARGETS_MAX];
 	size_t target_count;
+	uint64_t target_chunks; /* in the last one */
 	struct moves moves;
 	struct moves bad;
 	uint64_t frames;
@@ -71,6 +72,7 @@ open_target(struct rewrite *w, uint64_t frame_bytes, struct err *err)
 		return rc;
 	/* noted before there is a file: from here on it is ours to take away */
 	w->targets[w->target_count++] = (struct rewritten_pack){.id = id};
+	w->target_chunks = 0;
 	options.bytes_max = bytes_max(w, frame_bytes);
 	options.direct = w->options.direct;
 	return pack_writer_open(
@@ -127,6 +129,7 @@ note_moves(struct rewrite *w, const struct pack_frame *frame, const struct rewri
 		raw_offset += frame->chunks[i].length;
 	}
 	w->targets[w->target_count - 1].raw_bytes += raw_offset;
+	w->target_chunks += frame->chunk_count;
 	w->frames++;
 }
 
@@ -170,8 +173,12 @@ rewrite_mark_bad(struct rewrite *w, const struct pack_chunk *chunks, size_t coun
 uint64_t
 rewrite_bytes(const struct rewrite *w)
 {
-	uint64_t bytes = w->writer != NULL ? pack_writer_bytes(w->writer) : 0;
+	uint64_t bytes = 0;
 
+	if (w->writer != NULL) /* what it will be once it is sealed */
+		bytes = pack_round_up(pack_writer_bytes(w->writer), PACK_BLOCK_BYTES) +
+			pack_footer_bytes(pack_writer_frames(w->writer), w->target_chunks) +
+			PACK_TRAILER_BYTES;
 	for (size_t i = 0; i < w->target_count; i++)
 		bytes += w->targets[i].bytes;
 	return bytes;

@@ -65,7 +65,7 @@ enum rc rewrite_add(struct rewrite *w, const struct pack_frame *frame,
 enum rc rewrite_mark_bad(struct rewrite *w, const struct pack_chunk *chunks, size_t count,
 	const struct rewrite_place *place, struct err *err);
 
-/* So far: all bytes of the new packs, footers of those that are full included. */
+/* All bytes that the new packs would have if this were all. */
 uint64_t rewrite_bytes(const struct rewrite *w);
 
 struct rewrite_end {

@@ -365,9 +365,14 @@ test_hardly_any_gain_is_none(void **state)
 	frames[14] = text(1, 1);
 	frames[14].chunk_bytes = 2000;
 	uint64_t id = maker_pack(&m, MAKER_REPO_A, frames, 15);
+	/* and a pack that is nearly all header and footer */
+	frames[0].chunk_bytes = 500;
+	uint64_t tiny = maker_pack(&m, MAKER_REPO_B, frames, 1);
 	do_all();
 	assert_int_equal(maker_row(&m, id).squeeze, PACK_LEFT_ALONE);
 	assert_int_equal(maker_row(&m, id).state, PACK_SEALED);
+	assert_int_equal(maker_row(&m, tiny).squeeze, PACK_LEFT_ALONE);
+	assert_int_equal(maker_file_count(&m), 2);
 	maker_check(&m);
 }
 
