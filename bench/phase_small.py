@@ -49,13 +49,14 @@ def import_row(bench, repetition):
             request = json.dumps({"path": inputs.small, "ref": "main", "message": "bench"})
             answer = bench.curl(meter, ["--data", request, server.url("/v1/repos/import/imports")], 0,
                                 answer=os.path.join(server.folder, "import.json"))
-            result.receipt = rows.find_receipt(wait_for_import(bench, server, answer))
+            result.receipt = rows.find_receipt(wait_for_import(bench, meter, server, answer))
         checks.singles(bench, server, "/v1/repos/import/trees/main/files/")
     rows.forget(folder)
 
 
-def wait_for_import(bench, server, job):
-    """Ask every 5 ms, on one connection, until it has ended."""
+def wait_for_import(bench, meter, server, job):
+    """Ask every 5 ms, on one connection, until it has ended. The wait belongs to the row."""
+    begin = time.perf_counter()
     until = time.monotonic() + bench.timeout_s(0)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
@@ -65,6 +66,7 @@ def wait_for_import(bench, server, job):
             job = json.loads(connection.getresponse().read())
     finally:
         connection.close()
+    meter.waited(time.perf_counter() - begin)
     if job.get("state") != "done":
         raise Failure(f"the import is {job.get('state')}: {job.get('problem')}")
     return job
