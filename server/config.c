@@ -63,7 +63,7 @@ const struct config_key config_keys[] = {
 	{"http", "linger_bytes", KEY_BYTES, AT(linger_bytes), 0, TIB, "64MiB", NULL,
 		"how much of it is discarded at most"},
 	{"ingest", "ingest_threads", KEY_INT, AT(ingest_threads), 0, 64, "0", NULL,
-		"threads that hash, compress and write; 0: one a core"},
+		"threads that hash, compress and write; 0: two more than cores"},
 	{"ingest", "slab_memory", KEY_BYTES, AT(slab_memory_bytes), 8 * MIB, 64 * GIB, "64MiB",
 		NULL, "buffers of all uploads together"},
 	{"ingest", "chunk_target", KEY_BYTES, AT(chunk_target_bytes), 0, UINT64_MAX, "64KiB",

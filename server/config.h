@@ -56,7 +56,7 @@ struct config {
 	uint64_t linger_timeout_ms;
 	uint64_t linger_bytes;
 	/* [ingest] */
-	uint64_t ingest_threads; /* 0 = one a core */
+	uint64_t ingest_threads; /* 0 = two more than cores */
 	uint64_t slab_memory_bytes;
 	uint64_t chunk_target_bytes;
 	uint64_t pack_bytes;

@@ -37,14 +37,15 @@
 #include "unpack_threads.h"
 #include "watch.h"
 
-#define LISTENERS_MAX     16
-#define READER_FDS        128
-#define KNOWN_BYTES       ((size_t)16 << 20)
-#define FILTER_BYTES_MAX  ((size_t)64 << 20)
-#define NODE_CACHE_BYTES  ((size_t)16 << 20)
-#define ARCHIVE_RATIO_MAX 1000
-#define ARCHIVE_THREADS   16
-#define WATCHERS_MAX      1024
+#define LISTENERS_MAX        16
+#define READER_FDS           128
+#define KNOWN_BYTES          ((size_t)16 << 20)
+#define FILTER_BYTES_MAX     ((size_t)64 << 20)
+#define NODE_CACHE_BYTES     ((size_t)16 << 20)
+#define INGEST_WORKERS_EXTRA 2
+#define ARCHIVE_RATIO_MAX    1000
+#define ARCHIVE_THREADS      16
+#define WATCHERS_MAX         1024
 /* However few cores: while one thread waits for a disk another has something to do. */
 #define IMPORT_THREADS_MIN 4
 #define DB_CONNECT_MS      5000
@@ -142,6 +143,7 @@ should_stop(void *arg)
 	return signal_came(arg);
 }
 
+/* More than cores, because a worker that writes a pack waits for the disk. */
 static unsigned
 ingest_workers(const struct server *s)
 {
@@ -149,7 +151,7 @@ ingest_workers(const struct server *s)
 	uint64_t n = s->config.ingest_threads;
 
 	if (n == 0)
-		n = cores < 1 ? 1 : (uint64_t)cores;
+		n = (cores < 1 ? 1 : (uint64_t)cores) + INGEST_WORKERS_EXTRA;
 	return n > INGEST_WORKERS_MAX ? INGEST_WORKERS_MAX : (unsigned)n;
 }
 

@@ -13,7 +13,8 @@
 static const int ladder[] = {INGEST_LEVEL_RAW, -7, -5, -3, -1};
 #define TOP (sizeof ladder / sizeof *ladder)
 
-/* Idle time below the first is noise of a busy machine, above the second could be used. */
+/* Idle time below the first is noise of a busy machine; up to the second it is what pipelines lose
+ * where their stages wait for each other; more could be used. */
 #define IDLE_LOW  0.04
 #define IDLE_HIGH 0.10
 
@@ -35,16 +36,19 @@ move(double rung, const struct pressure_sample *s)
 		return s->memory > 0.5 ? down : s->memory > 0.25 ? 0 : 0.25;
 	if (s->idle < IDLE_LOW)
 		return s->memory > 0.5 ? down : down / 2;
-	if (s->memory < 0.125)
+	if (s->idle < IDLE_HIGH)
+		return -0.125;
+	if (s->memory < 0.125 && s->idle > 3 * IDLE_HIGH)
 		return 0.5;
-	return s->idle > 2 * IDLE_HIGH ? 0.125 : s->idle > IDLE_HIGH ? 0.0625 : 0;
+	return s->idle > 2 * IDLE_HIGH ? 0.125 : 0;
 }
 
 void
 pressure_step(struct pressure *p, const struct pressure_sample *s)
 {
-	/* busy, but nobody is held up by us: no reason to go without compression */
-	double least = s->memory > 0.25 ? 0 : TOP - 1;
+	/* with some time to spare and free memory nobody is held up: no reason to go without */
+	bool held_up = s->memory > 0.25 || (s->idle >= 0 && s->idle < IDLE_HIGH);
+	double least = held_up ? 0 : TOP - 1;
 	double rung = p->rung + move(p->rung, s);
 
 	if (rung < least)

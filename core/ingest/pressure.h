@@ -7,12 +7,14 @@
 
 /* pressure: how hard to compress, so that neither the processors nor the disk wait for each other.
  *
- * Compressing spends processor time to save writing. Upload memory that fills up says that
- * something is too slow, and idle processor time says what: with some left the disk is, and
- * compressing harder helps; with none left the processors are, and compressing less helps. While
- * memory stays free nothing is too slow, and the level goes up to the best that is allowed. The
- * level moves on a ladder, part of a rung a step, a step every PRESSURE_STEP_NS; between two rungs
- * that share of the frames is compressed as the upper one says.
+ * Compressing spends processor time to save writing. Idle processor time says whether there is some
+ * to spend. With none left the processors are what is slow, and compressing less helps, whether
+ * upload memory is full (workers are late) or free (a client on this machine, or the thread that
+ * receives, waits for a processor): idle recompression makes up for it later. With some left and
+ * full memory the disk is slow, and compressing harder helps; with some left and free memory
+ * nothing is, and the level goes up to the best that is allowed. The level moves on a ladder, part
+ * of a rung a step, a step every PRESSURE_STEP_NS; between two rungs that share of the frames is
+ * compressed as the upper one says.
  * Threads: pressure_step belongs to one at a time; a pure function of its arguments. */
 
 #define PRESSURE_STEP_NS ((uint64_t)50 * 1000000)
