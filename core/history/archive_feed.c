@@ -43,19 +43,6 @@ on_wake(void *arg)
 }
 
 static void
-add_receipt(struct ingest_receipt *sum, const struct ingest_receipt *r)
-{
-	sum->logical_bytes += r->logical_bytes;
-	sum->new_bytes += r->new_bytes;
-	sum->dedup_bytes += r->dedup_bytes;
-	sum->stored_bytes += r->stored_bytes;
-	sum->chunks += r->chunks;
-	sum->new_chunks += r->new_chunks;
-	for (size_t i = 0; i < METER_STAGES; i++)
-		sum->stage_ns[i] += r->stage_ns[i];
-}
-
-static void
 on_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 {
 	struct feed_file *file = (struct feed_file *)rider;
@@ -64,7 +51,7 @@ on_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 	pthread_mutex_lock(&f->mtx);
 	if (rc == RC_OK) {
 		f->list->items[file->index].content = file->file.content;
-		add_receipt(&f->receipt, &file->file.receipt);
+		ingest_receipt_add(&f->receipt, &file->file.receipt);
 	} else if (f->err.rc == RC_OK) {
 		f->err = *err;
 		atomic_store(&f->failed, true);

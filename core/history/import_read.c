@@ -85,19 +85,6 @@ on_wake(void *arg)
 	pthread_mutex_unlock(&t->mtx);
 }
 
-static void
-add_receipt(struct ingest_receipt *sum, const struct ingest_receipt *r)
-{
-	sum->logical_bytes += r->logical_bytes;
-	sum->new_bytes += r->new_bytes;
-	sum->dedup_bytes += r->dedup_bytes;
-	sum->stored_bytes += r->stored_bytes;
-	sum->chunks += r->chunks;
-	sum->new_chunks += r->new_chunks;
-	for (size_t i = 0; i < METER_STAGES; i++)
-		sum->stage_ns[i] += r->stage_ns[i];
-}
-
 /* Committer thread. */
 static void
 on_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
@@ -114,7 +101,7 @@ on_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 		fail(t->r, err);
 	pthread_mutex_lock(&t->mtx);
 	if (rc == RC_OK)
-		add_receipt(&t->receipt, &f->file.receipt);
+		ingest_receipt_add(&t->receipt, &f->file.receipt);
 	f->next = t->free;
 	t->free = f;
 	t->in_flight--;
@@ -464,7 +451,7 @@ reader_close(struct reader *t)
 		ingest_writer_close(t->writer);
 	}
 	pthread_mutex_lock(&t->r->mtx);
-	add_receipt(&t->r->receipt, &t->receipt);
+	ingest_receipt_add(&t->r->receipt, &t->receipt);
 	pthread_mutex_unlock(&t->r->mtx);
 	pthread_cond_destroy(&t->cond);
 	pthread_mutex_destroy(&t->mtx);

@@ -56,6 +56,8 @@ struct ingest_receipt {
 	uint64_t new_chunks;
 	uint64_t stage_ns[METER_STAGES];
 };
+/* Add every number of r to *sum. */
+void ingest_receipt_add(struct ingest_receipt *sum, const struct ingest_receipt *r);
 
 /* Something that wants to be written in the committer's transaction. */
 struct ingest_rider;
