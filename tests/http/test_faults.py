@@ -61,7 +61,9 @@ def fill(folder, leave_bytes):
 
 @pytest.mark.root
 def test_full_disk(small_disk, contract, noise):
-    with Server(folder=small_disk) as server:
+    # every worker preallocates a pack: two of them fit, whatever the machine has
+    settings = {"DIGSTORE_INGEST_THREADS": "2"}
+    with Server(folder=small_disk, environment=settings) as server:
         server.start()
         client = Client(server, contract)
         repo = Repo(client, "full")
