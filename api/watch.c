@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "cond.h"
 
 /* The timers are a plain list: there are at most a few thousand, one of them a request, and only
  * the timer thread ever looks through it. Those that are to run at once stand in front. */
@@ -25,14 +26,10 @@ static struct {
 static void
 hub_init(void)
 {
-	pthread_condattr_t attr;
 
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&hub.mtx, NULL);
-	pthread_cond_init(&hub.changed, &attr);
+	cond_init(&hub.changed);
 	pthread_cond_init(&hub.idle, NULL);
-	pthread_condattr_destroy(&attr);
 	hub.timers.next = hub.timers.prev = &hub.timers;
 }
 
@@ -99,9 +96,7 @@ sleep_until(uint64_t due_ns)
 		pthread_cond_wait(&hub.changed, &hub.mtx);
 		return;
 	}
-	struct timespec at = {
-		.tv_sec = (time_t)(due_ns / 1000000000u), .tv_nsec = (long)(due_ns % 1000000000u)};
-	pthread_cond_timedwait(&hub.changed, &hub.mtx, &at);
+	cond_wait_until(&hub.changed, &hub.mtx, due_ns);
 }
 
 static void *

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "cond.h"
 
 /* Position n (counted from 0, never wrapped) lives in cell n mod capacity. The cell's seq says
  * whose turn it is: n = free for push n, n + 1 = holds item n, n + capacity = free for the push of
@@ -107,8 +108,7 @@ wake(struct ring *r, int how_many)
 static void
 sleep_on(struct ring *r, uint32_t seen, uint64_t deadline_ns)
 {
-	struct timespec at = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
-		.tv_nsec = (long)(deadline_ns % 1000000000u)};
+	struct timespec at = cond_timespec(deadline_ns);
 
 	syscall(SYS_futex, &r->epoch, FUTEX_WAIT_BITSET_PRIVATE, seen, deadline_ns > 0 ? &at : NULL,
 		NULL, FUTEX_BITSET_MATCH_ANY);

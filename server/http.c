@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "cond.h"
 #include "hex.h"
 #include "http_impl.h"
 #include "log.h"
@@ -149,12 +150,8 @@ start_all(struct http *h, struct err *err)
 static void
 init_locks(struct http *h)
 {
-	pthread_condattr_t attr;
 
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&h->drained, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&h->drained);
 	pthread_mutex_init(&h->exchanges_mtx, NULL);
 	pthread_mutex_init(&h->conns_mtx, NULL);
 	pthread_mutex_init(&h->linger_mtx, NULL);
@@ -223,30 +220,15 @@ http_quiesce(struct http *h)
 	exchange_wake_all(h);
 }
 
-static struct timespec
-deadline_after(uint64_t ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += (time_t)(ms / 1000);
-	t.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	return t;
-}
-
 size_t
 http_drain(struct http *h, uint64_t timeout_ms)
 {
-	struct timespec until = deadline_after(timeout_ms);
+	uint64_t until_ns = clock_mono_ns() + timeout_ms * 1000000;
 	int e = 0;
 
 	pthread_mutex_lock(&h->exchanges_mtx);
 	while (h->in_flight > 0 && e == 0)
-		e = pthread_cond_timedwait(&h->drained, &h->exchanges_mtx, &until);
+		e = cond_wait_until(&h->drained, &h->exchanges_mtx, until_ns);
 	size_t left = h->in_flight;
 	pthread_mutex_unlock(&h->exchanges_mtx);
 	return left;

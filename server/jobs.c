@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "cond.h"
 #include "config.h"
 #include "db.h"
 #include "db_history.h"
@@ -257,11 +258,9 @@ jobs_main(void *arg)
 		pthread_mutex_unlock(&j->mtx);
 		round_of_work(j);
 		uint64_t until = clock_mono_ns() + TICK_NS;
-		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u),
-			.tv_nsec = (long)(until % 1000000000u)};
 		pthread_mutex_lock(&j->mtx);
 		if (!j->stop)
-			pthread_cond_timedwait(&j->cond, &j->mtx, &ts);
+			cond_wait_until(&j->cond, &j->mtx, until);
 	}
 	pthread_mutex_unlock(&j->mtx);
 	return NULL;
@@ -271,16 +270,12 @@ enum rc
 jobs_start(const struct jobs_options *options, struct jobs **out, struct err *err)
 {
 	struct jobs *j = calloc(1, sizeof *j);
-	pthread_condattr_t attr;
 
 	if (j == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	j->options = *options;
 	pthread_mutex_init(&j->mtx, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&j->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&j->cond);
 	enum rc rc = open_recompress(j, err);
 	int e = rc == RC_OK ? pthread_create(&j->thread, NULL, jobs_main, j) : 0;
 	if (e != 0)

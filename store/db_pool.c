@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "cond.h"
 #include "db_conn.h"
 #include "log.h"
 #include "rand.h"
@@ -87,17 +88,6 @@ check_url(const char *url, struct err *err)
 	return RC_INVALID;
 }
 
-static void
-init_cond_monotonic(pthread_cond_t *cond)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(cond, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
 enum rc
 db_open(const struct db_options *options, struct db **out, struct err *err)
 {
@@ -112,7 +102,7 @@ db_open(const struct db_options *options, struct db **out, struct err *err)
 	if (db == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	pthread_mutex_init(&db->mtx, NULL);
-	init_cond_monotonic(&db->changed);
+	cond_init(&db->changed);
 	db->url = strdup(options->url);
 	db->idle = calloc(options->connections_max, sizeof *db->idle);
 	if (db->url == NULL || db->idle == NULL) {
@@ -246,8 +236,6 @@ enum rc
 db_checkout(struct db *db, struct db_conn **conn, struct err *err)
 {
 	uint64_t deadline_ns = clock_mono_ns() + (uint64_t)db->checkout_timeout_ms * 1000000;
-	struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
-		.tv_nsec = (long)(deadline_ns % 1000000000u)};
 	enum rc rc = RC_OK;
 
 	*conn = NULL;
@@ -264,7 +252,7 @@ db_checkout(struct db *db, struct db_conn **conn, struct err *err)
 			rc = refuse(db, err);
 			break;
 		case STEP_WAIT:
-			if (pthread_cond_timedwait(&db->changed, &db->mtx, &until) == 0)
+			if (cond_wait_until(&db->changed, &db->mtx, deadline_ns) == 0)
 				break;
 			rc = err_set(err, RC_UNAVAILABLE, "overloaded",
 				"the database is overloaded, try again later");

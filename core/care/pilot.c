@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "cond.h"
 #include "hex.h"
 #include "ingest.h"
 #include "pilot_impl.h"
@@ -210,11 +211,9 @@ pilot_main(void *arg)
 		pthread_mutex_unlock(&p->mtx);
 		look(p);
 		uint64_t until = p->second_ns < p->edge_ns ? p->second_ns : p->edge_ns;
-		struct timespec ts = {.tv_sec = (time_t)(until / SECOND_NS),
-			.tv_nsec = (long)(until % SECOND_NS)};
 		pthread_mutex_lock(&p->mtx);
 		if (!p->stop && !p->settings_changed)
-			pthread_cond_timedwait(&p->wake, &p->mtx, &ts);
+			cond_wait_until(&p->wake, &p->mtx, until);
 	}
 	pthread_mutex_unlock(&p->mtx);
 	return NULL;
@@ -226,7 +225,6 @@ static struct pilot *
 make_pilot(const struct pilot_options *o)
 {
 	struct pilot *p = calloc(1, sizeof *p);
-	pthread_condattr_t attr;
 
 	if (p == NULL)
 		return NULL;
@@ -238,11 +236,8 @@ make_pilot(const struct pilot_options *o)
 	p->mode_source = o->mode_is_given ? PILOT_MODE_CONFIGURED : PILOT_MODE_DEFAULT;
 	p->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	pthread_mutex_init(&p->mtx, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->wake, &attr);
+	cond_init(&p->wake);
 	pthread_cond_init(&p->saved, NULL);
-	pthread_condattr_destroy(&attr);
 	return p;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "cond.h"
 #include "db_pack.h"
 #include "ingest.h"
 #include "pack_reader.h"
@@ -88,12 +89,10 @@ void
 recompress_nap(struct recompress *r, unsigned ms)
 {
 	uint64_t until = clock_mono_ns() + ms * MS;
-	struct timespec ts = {
-		.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
 
 	pthread_mutex_lock(&r->mtx);
 	if (!r->stop && r->kicks == r->kicks_seen)
-		pthread_cond_timedwait(&r->kick, &r->mtx, &ts);
+		cond_wait_until(&r->kick, &r->mtx, until);
 	r->kicks_seen = r->kicks;
 	pthread_mutex_unlock(&r->mtx);
 }
@@ -427,7 +426,6 @@ start(struct recompress *r, struct err *err)
 enum rc
 recompress_open(const struct recompress_options *options, struct recompress **out, struct err *err)
 {
-	pthread_condattr_t attr;
 	enum rc rc = RC_OK;
 
 	*out = NULL;
@@ -436,10 +434,7 @@ recompress_open(const struct recompress_options *options, struct recompress **ou
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	r->options = *options;
 	pthread_mutex_init(&r->mtx, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->kick, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&r->kick);
 	divide_budget(r);
 	if (r->threads > 0)
 		rc = start(r, err);

@@ -9,6 +9,7 @@
 #include "background.h"
 #include "clock.h"
 #include "codec.h"
+#include "cond.h"
 
 #define NAP_NS_MIN ((uint64_t)2 * 1000000) /* shorter ones cost more than they give */
 #define NAP_NS_MAX ((uint64_t)20 * 1000000)
@@ -140,9 +141,7 @@ take(struct squeezer_thread *t)
 			continue;
 		}
 		uint64_t until = clock_mono_ns() + (uint64_t)s->options.release_ms * 1000000u;
-		struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u),
-			.tv_nsec = (long)(until % 1000000000u)};
-		if (pthread_cond_timedwait(&s->work, &s->mtx, &ts) == 0)
+		if (cond_wait_until(&s->work, &s->mtx, until) == 0)
 			continue;
 		pthread_mutex_unlock(&s->mtx);
 		release(t);
@@ -186,14 +185,10 @@ squeezer_main(void *arg)
 static void
 init_conds(struct squeezer *s)
 {
-	pthread_condattr_t attr;
 
 	pthread_mutex_init(&s->mtx, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->work, &attr);
-	pthread_cond_init(&s->done, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&s->work);
+	cond_init(&s->done);
 }
 
 enum rc
@@ -256,13 +251,11 @@ bool
 squeezer_wait(struct squeezer *s, const struct squeeze_piece *p, unsigned timeout_ms)
 {
 	uint64_t until = clock_mono_ns() + (uint64_t)timeout_ms * 1000000u;
-	struct timespec ts = {
-		.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
 	int e = 0;
 
 	pthread_mutex_lock(&s->mtx);
 	while (!p->is_done && e == 0)
-		e = pthread_cond_timedwait(&s->done, &s->mtx, &ts);
+		e = cond_wait_until(&s->done, &s->mtx, until);
 	bool is_done = p->is_done;
 	pthread_mutex_unlock(&s->mtx);
 	return is_done;

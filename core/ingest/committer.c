@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "cond.h"
 #include "db.h"
 #include "db_pack.h"
 #include "db_recipe.h"
@@ -134,10 +135,8 @@ ingest_submit(struct ingest *in, struct ingest_rider *rider)
 static void
 wait_until(struct ingest *in, uint64_t until_ns)
 {
-	struct timespec ts = {.tv_sec = (time_t)(until_ns / 1000000000u),
-		.tv_nsec = (long)(until_ns % 1000000000u)};
 
-	pthread_cond_timedwait(&in->commit_work, &in->commit_mtx, &ts);
+	cond_wait_until(&in->commit_work, &in->commit_mtx, until_ns);
 }
 
 /* Give those the last group answered a moment to come back. commit_mtx is held. */

@@ -13,6 +13,8 @@
 #include <time.h>
 
 #include "bloom.h"
+#include "clock.h"
+#include "cond.h"
 #include "db_filter.h"
 #include "filter_file.h"
 #include "ingest.h"
@@ -228,11 +230,9 @@ fill(struct filter *f)
 static void
 pause_before_retry(struct filter *f)
 {
-	struct timespec until;
+	uint64_t until_ns = clock_mono_ns() + RETRY_SECONDS * UINT64_C(1000000000);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += RETRY_SECONDS;
-	while (!atomic_load(&f->stop) && pthread_cond_timedwait(&f->work, &f->mtx, &until) == 0)
+	while (!atomic_load(&f->stop) && cond_wait_until(&f->work, &f->mtx, until_ns) == 0)
 		;
 }
 
@@ -283,13 +283,9 @@ load(struct filter *f, const uint8_t *before)
 static void
 init_sync(struct filter *f)
 {
-	pthread_condattr_t attr;
 
 	pthread_mutex_init(&f->mtx, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&f->work, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&f->work);
 }
 
 enum rc

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "codec.h"
+#include "cond.h"
 #include "db.h"
 #include "ingest_internal.h"
 
@@ -45,14 +46,10 @@ worker_free(struct worker *w)
 static enum rc
 start_committer(struct ingest *in, struct err *err)
 {
-	pthread_condattr_t attr;
 
 	pthread_mutex_init(&in->commit_mtx, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&in->commit_work, &attr);
+	cond_init(&in->commit_work);
 	pthread_cond_init(&in->commit_room, NULL);
-	pthread_condattr_destroy(&attr);
 	in->batches_end = &in->batches;
 	in->riders_end = &in->riders;
 	int e = pthread_create(&in->committer, NULL, committer_main, in);

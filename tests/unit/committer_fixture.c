@@ -12,6 +12,7 @@
 
 #include "bloom.h"
 #include "clock.h"
+#include "cond.h"
 #include "db.h"
 #include "db_recipe.h"
 #include "recipe.h"
@@ -770,7 +771,6 @@ void
 sim_open(void)
 {
 	struct err err = ERR_INIT;
-	pthread_condattr_t attr;
 
 	memset(&sim, 0, sizeof sim);
 	sim.arena = malloc(ARENA_BYTES);
@@ -790,11 +790,8 @@ sim_open(void)
 	assert_int_equal(bloom_open(10000, 12, &sim.filter, &err), RC_OK);
 	in->filter = (struct filter *)&sim;
 	pthread_mutex_init(&in->commit_mtx, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&in->commit_work, &attr);
+	cond_init(&in->commit_work);
 	pthread_cond_init(&in->commit_room, NULL);
-	pthread_condattr_destroy(&attr);
 	in->batches_end = &in->batches;
 	in->riders_end = &in->riders;
 }
