@@ -193,6 +193,8 @@ void db_add_bytea_list(
 void db_add_text_array(
 	struct db_params *p, size_t count, const char *const *texts, const size_t *lens);
 void db_add_i64_array(struct db_params *p, size_t count, const int64_t *values);
+/* int64_t or uint64_t, one every stride bytes from base. */
+void db_add_i64_column(struct db_params *p, size_t count, const void *base, size_t stride);
 void db_add_i32_array(struct db_params *p, size_t count, const int32_t *values);
 void db_add_i16_array(struct db_params *p, size_t count, const int16_t *values);
 /* Any other array: begin with the type of the elements (DB_BYTEA, DB_TEXT, DB_INT2, DB_INT4,

@@ -327,10 +327,7 @@ run_pack_ends(struct db_tx *tx, void *arg, struct err *err)
 	if (rc != RC_OK)
 		return rc;
 	db_params_init(&p);
-	db_array_begin(&p, DB_INT8);
-	for (size_t i = 0; i < q->count; i++)
-		db_array_i64(&p, (int64_t)q->pack_ids[i]);
-	db_array_end(&p);
+	db_add_i64_column(&p, q->count, q->pack_ids, sizeof *q->pack_ids);
 	rc = db_exec(tx, &stmt_pack_ends, &p, &r, err);
 	for (size_t i = 0; rc == RC_OK && i < db_rows(r); i++) {
 		int64_t ord = db_get_i64(r, i, 0);

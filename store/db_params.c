@@ -340,13 +340,22 @@ db_add_text_array(struct db_params *p, size_t count, const char *const *texts, c
 }
 
 void
-db_add_i64_array(struct db_params *p, size_t count, const int64_t *values)
+db_add_i64_column(struct db_params *p, size_t count, const void *base, size_t stride)
 {
 	db_array_begin(p, DB_INT8);
 	reserve(p, count, 4 + 8);
-	for (size_t i = 0; i < count && is_ok(p); i++)
-		db_array_i64(p, values[i]);
+	for (size_t i = 0; i < count && is_ok(p); i++) {
+		int64_t v;
+		memcpy(&v, (const char *)base + i * stride, sizeof v);
+		db_array_i64(p, v);
+	}
 	db_array_end(p);
+}
+
+void
+db_add_i64_array(struct db_params *p, size_t count, const int64_t *values)
+{
+	db_add_i64_column(p, count, values, sizeof *values);
 }
 
 void

@@ -85,10 +85,7 @@ run_save(struct db_tx *tx, void *arg, struct err *err)
 
 	db_params_init(&p);
 	db_add_i16(&p, (int16_t)q->version);
-	db_array_begin(&p, DB_INT8);
-	for (size_t i = 0; i < q->row_count; i++)
-		db_array_i64(&p, q->rows[i].at_us);
-	db_array_end(&p);
+	db_add_i64_column(&p, q->row_count, &q->rows->at_us, sizeof *q->rows);
 	db_array_begin(&p, DB_BYTEA);
 	for (size_t i = 0; i < q->row_count; i++) {
 		for (size_t k = 0; k < q->count && k < DB_PERFORMANCE_FIGURES_MAX; k++)

@@ -124,31 +124,9 @@ run_numbers(struct db_tx *tx, const struct db_stmt *stmt, const uint64_t *number
 }
 
 static void
-add_ids(struct db_params *p, const uint64_t *ids, size_t count)
-{
-	db_array_begin(p, DB_INT8);
-	for (size_t i = 0; i < count; i++)
-		db_array_i64(p, (int64_t)ids[i]);
-	db_array_end(p);
-}
-
-static void
 add_hashes(struct db_params *p, const struct chunk_move *moves, size_t count)
 {
 	db_add_bytea_array(p, count, moves->hash.b, sizeof *moves, sizeof moves->hash.b);
-}
-
-/* One uint64_t of each move. */
-static void
-add_column(struct db_params *p, const struct chunk_move *moves, size_t count, size_t offset)
-{
-	db_array_begin(p, DB_INT8);
-	for (size_t i = 0; i < count; i++) {
-		uint64_t v;
-		memcpy(&v, (const char *)&moves[i] + offset, sizeof v);
-		db_array_i64(p, (int64_t)v);
-	}
-	db_array_end(p);
 }
 
 static enum rc
@@ -210,7 +188,7 @@ lock_sources(struct db_tx *tx, const struct db_rewrite *w, struct err *err)
 	struct db_params p;
 
 	db_params_init(&p);
-	add_ids(&p, w->sources, w->source_count);
+	db_add_i64_column(&p, w->source_count, w->sources, sizeof *w->sources);
 	db_add_i64(&p, (int64_t)w->repo_id);
 	enum rc rc = db_exec(tx, &stmt_sources, &p, &r, err);
 	if (rc == RC_OK && db_rows(r) != w->source_count)
@@ -259,7 +237,8 @@ move_batch(struct db_tx *tx, struct db_rewrite *w, const struct chunk_move *move
 	enum rc rc = db_exec(tx, &stmt_lock, &p, NULL, err);
 	if (rc == RC_OK) {
 		for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
-			add_column(&p, moves, count, columns[i]);
+			db_add_i64_column(
+				&p, count, (const char *)moves + columns[i], sizeof *moves);
 		rc = db_exec(tx, &stmt_move, &p, &r, err);
 	}
 	if (rc == RC_OK)
@@ -293,8 +272,8 @@ mark_rows(struct db_tx *tx, const struct db_rewrite *w, struct err *err)
 		db_params_init(&p);
 		db_add_i64(&p, (int64_t)w->repo_id);
 		add_hashes(&p, w->bad + at, n);
-		add_column(&p, w->bad + at, n, offsetof(struct chunk_move, from_pack));
-		add_column(&p, w->bad + at, n, offsetof(struct chunk_move, from_offset));
+		db_add_i64_column(&p, n, &w->bad[at].from_pack, sizeof *w->bad);
+		db_add_i64_column(&p, n, &w->bad[at].from_offset, sizeof *w->bad);
 		rc = db_exec(tx, &stmt_mark, &p, NULL, err);
 		db_params_done(&p);
 	}
@@ -307,7 +286,7 @@ retire_sources(struct db_tx *tx, const struct db_rewrite *w, struct err *err)
 	struct db_params p;
 
 	db_params_init(&p);
-	add_ids(&p, w->sources, w->source_count);
+	db_add_i64_column(&p, w->source_count, w->sources, sizeof *w->sources);
 	enum rc rc = db_exec(tx, &stmt_retire, &p, NULL, err);
 	db_params_done(&p);
 	return rc;

@@ -82,10 +82,7 @@ add_pick(struct db_params *p, const struct pick_query *q)
 
 	db_add_i64(p, (int64_t)f->cold_us);
 	db_add_i64(p, (int64_t)f->id_max);
-	db_array_begin(p, DB_INT8);
-	for (size_t i = 0; i < f->skip_count; i++)
-		db_array_i64(p, (int64_t)f->skip[i]);
-	db_array_end(p);
+	db_add_i64_column(p, f->skip_count, f->skip, sizeof *f->skip);
 	db_add_i64(p, (int64_t)q->limit);
 	if (q->small == NULL)
 		return;

@@ -188,19 +188,6 @@ static const struct db_stmt stmt_prune = {
 	.types = (const uint32_t[]){DB_INT8},
 };
 
-/* One member of an array of structs as an array of its own. */
-static void
-add_numbers(struct db_params *p, const void *first, size_t count, size_t stride)
-{
-	db_array_begin(p, DB_INT8);
-	for (size_t i = 0; i < count; i++) {
-		int64_t v;
-		memcpy(&v, (const char *)first + i * stride, sizeof v);
-		db_array_i64(p, v);
-	}
-	db_array_end(p);
-}
-
 static void
 add_texts(struct db_params *p, const char *first, size_t count, size_t stride)
 {
@@ -218,13 +205,13 @@ save_classes(struct db_tx *tx, const struct tuner_rows *rows, struct err *err)
 
 	db_params_init(&p);
 	add_texts(&p, c->class, rows->class_count, sizeof *c);
-	add_numbers(&p, &c->load_ms, rows->class_count, sizeof *c);
-	add_numbers(&p, &c->lost_ms, rows->class_count, sizeof *c);
-	add_numbers(&p, &c->backoff_ms, rows->class_count, sizeof *c);
-	add_numbers(&p, &c->backoff_left_ms, rows->class_count, sizeof *c);
-	add_numbers(&p, &c->noise_ppm, rows->class_count, sizeof *c);
-	add_numbers(&p, &c->rate_milli, rows->class_count, sizeof *c);
-	add_numbers(&p, &c->gain_ppm, rows->class_count, sizeof *c);
+	db_add_i64_column(&p, rows->class_count, &c->load_ms, sizeof *c);
+	db_add_i64_column(&p, rows->class_count, &c->lost_ms, sizeof *c);
+	db_add_i64_column(&p, rows->class_count, &c->backoff_ms, sizeof *c);
+	db_add_i64_column(&p, rows->class_count, &c->backoff_left_ms, sizeof *c);
+	db_add_i64_column(&p, rows->class_count, &c->noise_ppm, sizeof *c);
+	db_add_i64_column(&p, rows->class_count, &c->rate_milli, sizeof *c);
+	db_add_i64_column(&p, rows->class_count, &c->gain_ppm, sizeof *c);
 	enum rc rc = db_exec(tx, &stmt_add_classes, &p, NULL, err);
 	db_params_done(&p);
 	return rc;
@@ -239,7 +226,7 @@ save_settings(struct db_tx *tx, const struct tuner_rows *rows, struct err *err)
 	db_params_init(&p);
 	add_texts(&p, s->class, rows->setting_count, sizeof *s);
 	add_texts(&p, s->knob, rows->setting_count, sizeof *s);
-	add_numbers(&p, &s->value, rows->setting_count, sizeof *s);
+	db_add_i64_column(&p, rows->setting_count, &s->value, sizeof *s);
 	enum rc rc = db_exec(tx, &stmt_add_settings, &p, NULL, err);
 	db_params_done(&p);
 	return rc;
@@ -253,16 +240,16 @@ save_decisions(struct db_tx *tx, const struct tuner_rows *rows, struct err *err)
 	struct db_params p;
 
 	db_params_init(&p);
-	add_numbers(&p, &d->number, n, sizeof *d);
-	add_numbers(&p, &d->at_us, n, sizeof *d);
+	db_add_i64_column(&p, n, &d->number, sizeof *d);
+	db_add_i64_column(&p, n, &d->at_us, sizeof *d);
 	add_texts(&p, d->class, n, sizeof *d);
 	add_texts(&p, d->decision, n, sizeof *d);
 	add_texts(&p, d->knob, n, sizeof *d);
-	add_numbers(&p, &d->from, n, sizeof *d);
-	add_numbers(&p, &d->to, n, sizeof *d);
-	add_numbers(&p, &d->before_milli, n, sizeof *d);
-	add_numbers(&p, &d->after_milli, n, sizeof *d);
-	add_numbers(&p, &d->pairs, n, sizeof *d);
+	db_add_i64_column(&p, n, &d->from, sizeof *d);
+	db_add_i64_column(&p, n, &d->to, sizeof *d);
+	db_add_i64_column(&p, n, &d->before_milli, sizeof *d);
+	db_add_i64_column(&p, n, &d->after_milli, sizeof *d);
+	db_add_i64_column(&p, n, &d->pairs, sizeof *d);
 	add_texts(&p, d->reason, n, sizeof *d);
 	enum rc rc = db_exec(tx, &stmt_add_decisions, &p, NULL, err);
 	if (rc == RC_OK) {
