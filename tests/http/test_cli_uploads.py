@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -175,9 +176,12 @@ def test_resume_with_curl(sh, client, repo, noise):
         head = client.head(target)
         return head.status == 204 and int(head.header("Upload-Offset"))
 
-    first = wait_until(offset)
-    wait_until(lambda: offset() == offset())
-    assert 0 < first < len(data)
+    def settled():
+        before = offset()
+        time.sleep(0.5)
+        return before and before == offset() and before
+
+    assert 0 < wait_until(settled) < len(data)
     script = """
     offset=$(curl -I $U/stages/s/files/big | tr -d '\\r' | sed -n 's/^Upload-Offset: //Ip')
     curl -C "$offset" -T big $U/stages/s/files/big

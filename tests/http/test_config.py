@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from client import wait_until
 from digstore_server import BINARY, Server, clean_environment, free_port
 
 
@@ -169,6 +170,6 @@ def test_open_address_with_the_word():
 
 
 def test_start_prints_address_and_curl_lines(own_server):
-    log = own_server.log()
-    assert f"http://127.0.0.1:{own_server.port}" in log
-    assert len([line for line in log.splitlines() if "curl " in line]) >= 3
+    # It is printed once requests are answered, so a request can be answered before it is there.
+    assert wait_until(lambda: own_server.log().count("curl ") >= 3)
+    assert f"http://127.0.0.1:{own_server.port}" in own_server.log()
