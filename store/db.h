@@ -124,6 +124,10 @@ void db_counters(struct db *db, struct db_counters *out);
  * caller until db_result_free, also past the end of the transaction. */
 enum rc db_exec(struct db_tx *tx, const struct db_stmt *stmt, const struct db_params *params,
 	struct db_result **out, struct err *err);
+/* db_exec of a statement whose parameters are all integers of types it names. *rows (may be NULL):
+ * how many it gave or changed. */
+enum rc db_exec_numbers(struct db_tx *tx, const struct db_stmt *stmt, const uint64_t *numbers,
+	uint64_t *rows, struct err *err);
 /* The same without waiting: the statement is queued, and runs when the server comes to it. What it
  * returns, apart from RC_NOMEM and mistakes in the call, is told by the next db_exec or by the end
  * of the transaction, which then fails. fn (may be NULL) is called with the number of rows, on this

@@ -142,22 +142,6 @@ db_retired_uses(struct db *db, const struct retired_pack *pack, const struct pac
 /* ---- the end of one ---- */
 
 static enum rc
-run_id(struct db_tx *tx, const struct db_stmt *stmt, uint64_t id, uint64_t *rows, struct err *err)
-{
-	struct db_result *r = NULL;
-	struct db_params p;
-
-	db_params_init(&p);
-	db_add_i64(&p, (int64_t)id);
-	enum rc rc = db_exec(tx, stmt, &p, &r, err);
-	if (rc == RC_OK && rows != NULL)
-		*rows = db_affected(r);
-	db_result_free(r);
-	db_params_done(&p);
-	return rc;
-}
-
-static enum rc
 look_for_names(
 	struct db_tx *tx, const struct db_retired_removal *q, bool *is_named, struct err *err)
 {
@@ -189,14 +173,15 @@ run_remove(struct db_tx *tx, void *arg, struct err *err)
 	uint64_t rows = 0;
 
 	q->removed = true;
-	enum rc rc = run_id(tx, &stmt_lock, q->pack.id, &rows, err);
+	enum rc rc = db_exec_numbers(tx, &stmt_lock, &q->pack.id, &rows, err);
 	if (rc != RC_OK || rows == 0)
 		return rc;
 	rc = look_for_names(tx, q, &is_named, err);
 	q->removed = !is_named;
 	if (rc == RC_OK && q->removed)
 		rc = q->remove(q->arg, q->pack.id, err);
-	return rc == RC_OK && q->removed ? run_id(tx, &stmt_delete, q->pack.id, NULL, err) : rc;
+	return rc == RC_OK && q->removed ? db_exec_numbers(tx, &stmt_delete, &q->pack.id, NULL, err)
+					 : rc;
 }
 
 enum rc
@@ -214,7 +199,7 @@ run_keep(struct db_tx *tx, void *arg, struct err *err)
 {
 	const struct keep_query *q = arg;
 
-	return run_id(tx, &stmt_keep, q->id, NULL, err);
+	return db_exec_numbers(tx, &stmt_keep, &q->id, NULL, err);
 }
 
 enum rc

@@ -100,29 +100,6 @@ static const struct db_stmt stmt_shelve = {
 
 /* ---- statements ---- */
 
-/* Run a statement whose parameters are integers. *rows: how many it gave or changed. */
-static enum rc
-run_numbers(struct db_tx *tx, const struct db_stmt *stmt, const uint64_t *numbers, uint64_t *rows,
-	struct err *err)
-{
-	struct db_result *r = NULL;
-	struct db_params p;
-
-	db_params_init(&p);
-	for (unsigned i = 0; i < stmt->params; i++) {
-		if (stmt->types[i] == DB_INT2)
-			db_add_i16(&p, (int16_t)numbers[i]);
-		else
-			db_add_i64(&p, (int64_t)numbers[i]);
-	}
-	enum rc rc = db_exec(tx, stmt, &p, &r, err);
-	if (rc == RC_OK && rows != NULL)
-		*rows = db_affected(r);
-	db_result_free(r);
-	db_params_done(&p);
-	return rc;
-}
-
 static void
 add_hashes(struct db_params *p, const struct chunk_move *moves, size_t count)
 {
@@ -208,7 +185,7 @@ set_targets(struct db_tx *tx, const struct db_rewrite *w, struct err *err)
 		const uint64_t numbers[] = {t->id, w->repo_id, t->bytes, t->raw_bytes,
 			t->bytes_before, (uint64_t)w->squeeze};
 		uint64_t rows = 0;
-		rc = run_numbers(tx, &stmt_target, numbers, &rows, err);
+		rc = db_exec_numbers(tx, &stmt_target, numbers, &rows, err);
 		if (rc == RC_OK && rows != 1)
 			rc = pack_conflict(err, "a new pack is not being rewritten");
 	}
@@ -306,7 +283,7 @@ add_totals(struct db_tx *tx, const struct db_rewrite *w, struct err *err)
 	}
 	n[5] = w->frames;
 	n[6] = w->cpu_us;
-	return run_numbers(tx, &stmt_total, n, NULL, err);
+	return db_exec_numbers(tx, &stmt_total, n, NULL, err);
 }
 
 /* The order of locks: repository, packs by id, chunks by hash; the row of totals last, because all
@@ -320,7 +297,7 @@ run_commit(struct db_tx *tx, void *arg, struct err *err)
 	w->moved = 0;
 	enum rc rc = db_set_timeouts(tx, MOVE_MS_MAX, DB_LOCK_TIMEOUT_MS, err);
 	if (rc == RC_OK)
-		rc = run_numbers(tx, &stmt_repo, &w->repo_id, &rows, err);
+		rc = db_exec_numbers(tx, &stmt_repo, &w->repo_id, &rows, err);
 	if (rc == RC_OK && rows == 0)
 		rc = repo_gone(err);
 	if (rc == RC_OK)
@@ -357,11 +334,11 @@ run_discard(struct db_tx *tx, void *arg, struct err *err)
 	uint64_t rows = 0;
 
 	/* waits for a COMMIT whose answer was lost */
-	enum rc rc = run_numbers(tx, &stmt_claim, &q->id, &rows, err);
+	enum rc rc = db_exec_numbers(tx, &stmt_claim, &q->id, &rows, err);
 	if (rc != RC_OK || rows == 0)
 		return rc;
 	rc = q->remove(q->arg, q->id, err);
-	return rc == RC_OK ? run_numbers(tx, &stmt_forget, &q->id, NULL, err) : rc;
+	return rc == RC_OK ? db_exec_numbers(tx, &stmt_forget, &q->id, NULL, err) : rc;
 }
 
 enum rc
@@ -376,7 +353,7 @@ db_rewrite_discard(
 static enum rc
 run_retire(struct db_tx *tx, void *arg, struct err *err)
 {
-	return run_numbers(tx, &stmt_shelve, arg, NULL, err);
+	return db_exec_numbers(tx, &stmt_shelve, arg, NULL, err);
 }
 
 enum rc
