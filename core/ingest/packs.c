@@ -7,6 +7,10 @@
 #include "clock.h"
 #include "db_pack.h"
 #include "ingest_internal.h"
+#include "pack_dir.h"
+
+#define PACK_FREE_SHARE  16                  /* of free space, that one new pack may take */
+#define PACK_BYTES_SHORT ((uint64_t)4 << 20) /* and however little there is */
 
 void
 packs_ref(struct open_pack *p)
@@ -76,6 +80,23 @@ packs_close_idle(struct ingest *in, struct pack_set *set, uint64_t idle_ns)
 	pthread_mutex_unlock(&set->mtx);
 }
 
+/* A pack's bytes are allocated when it is made, and gone for everybody else until it is sealed:
+ * where space is short, each takes a share of what is left, however many are open. */
+static uint64_t
+pack_bytes_now(const struct ingest *in)
+{
+	uint64_t bytes = in->options.pack_bytes;
+	uint64_t free_bytes = 0;
+	struct err ignored = ERR_INIT;
+
+	if (pack_dir_space(in->options.packs, &free_bytes, &ignored) != RC_OK)
+		return bytes;
+	uint64_t share = free_bytes / PACK_FREE_SHARE;
+	if (share < PACK_BYTES_SHORT)
+		share = PACK_BYTES_SHORT;
+	return bytes < share ? bytes : share;
+}
+
 /* With one reference. */
 static enum rc
 open_pack(struct ingest *in, const struct ingest_space *space, struct open_pack **out,
@@ -90,7 +111,7 @@ open_pack(struct ingest *in, const struct ingest_space *space, struct open_pack 
 	if (rc == RC_OK) {
 		struct pack_writer_options options = PACK_WRITER_OPTIONS_INIT;
 		options.direct = in->options.pack_direct;
-		options.bytes_max = in->options.pack_bytes;
+		options.bytes_max = pack_bytes_now(in);
 		rc = pack_writer_open(
 			in->options.packs, p->id, space->repo_uuid, &options, &p->writer, err);
 	}

@@ -61,9 +61,7 @@ def fill(folder, leave_bytes):
 
 @pytest.mark.root
 def test_full_disk(small_disk, contract, noise):
-    # every worker preallocates a pack: two of them fit, whatever the machine has
-    settings = {"DIGSTORE_INGEST_THREADS": "2"}
-    with Server(folder=small_disk, environment=settings) as server:
+    with Server(folder=small_disk) as server:
         server.start()
         client = Client(server, contract)
         repo = Repo(client, "full")
@@ -89,6 +87,20 @@ def test_full_disk(small_disk, contract, noise):
         assert sorted(repo.files("main")) == ["new", "old", "staged"]
         server.restart()
         assert sha256(repo.read("main", "old")) == sha256(old)
+        server.stop()
+
+
+@pytest.mark.root
+def test_many_open_packs_on_a_small_disk(small_disk, contract, noise):
+    """An open pack holds space that nobody has written to: ten times 64 MiB would not fit."""
+    with Server(folder=small_disk, environment={"DIGSTORE_INGEST_THREADS": "8"}) as server:
+        server.start()
+        client = Client(server, contract)
+        data = noise(1_000_000)
+        for n in range(10):
+            Repo(client, f"r{n}").push("main", {"f": data})
+        for n in range(10):
+            assert sha256(Repo(client, f"r{n}").read("main", "f")) == sha256(data)
         server.stop()
 
 
