@@ -3,18 +3,18 @@
 #include <string.h>
 
 #include "cursor.h"
+#include "entry_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
 #include "services.h"
-#include "show_entry.h"
 #include "tree_list.h"
 
 /* The cursor is the commit and the last name of the page before: pages of a ref that moves are of
  * one snapshot. */
 struct page {
 	struct sha256 commit_id;
-	json_t *items;
+	struct entry_page items;
 	uint8_t cursor[sizeof(struct sha256) + PATH_BYTES_MAX + 1];
 	size_t cursor_len;
 };
@@ -27,9 +27,10 @@ add(void *arg, const struct tree_list_item *item)
 
 	if (at + item->name_len > sizeof p->cursor)
 		return false;
-	json_array_append_new(p->items, item->entry != NULL
-						? show_entry(item->entry)
-						: show_prefix(item->name, item->name_len));
+	if (item->entry != NULL)
+		entry_page_add(&p->items, item->entry);
+	else
+		entry_page_add_prefix(&p->items, item->name, item->name_len);
 	memcpy(p->cursor, &p->commit_id, at);
 	memcpy(p->cursor + at, item->name, item->name_len);
 	p->cursor_len = at + item->name_len;
@@ -87,7 +88,7 @@ read_query(struct request *rq, struct list_request *l)
 static void
 list(struct request *rq, struct repo *repo, struct list_request *l, const struct commit *c)
 {
-	struct page p = {.commit_id = c->id, .items = json_array()};
+	struct page p = {.commit_id = c->id};
 	struct history_nodes nodes;
 	struct err err = ERR_INIT;
 	bool more = false;
@@ -98,17 +99,18 @@ list(struct request *rq, struct repo *repo, struct list_request *l, const struct
 	}
 	l->query.fn = add;
 	l->query.arg = &p;
+	entry_page_init(&p.items);
 	history_nodes_init(&nodes, &rq->srv->history, repo);
 	if (tree_list(&nodes.view.store, &c->tree, &l->query, &more, &err) != RC_OK) {
-		json_decref(p.items);
+		entry_page_done(&p.items);
 		reply_problem(rq, &err);
 		return;
 	}
 	char hex[SHA256_HEX_BYTES];
 	sha256_hex(&c->id, hex);
 	reply_header(rq, "Digstore-Commit", "%s", hex);
-	reply_json(rq, 200,
-		show_page(p.items, more ? cursor_make(&l->scope, p.cursor, p.cursor_len) : NULL));
+	entry_page_reply(
+		&p.items, rq, more, more ? cursor_make(&l->scope, p.cursor, p.cursor_len) : NULL);
 }
 
 static void

@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "show_entry.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "clock.h"
 
-#define SECOND_NS INT64_C(1000000000)
-
 void
 show_file_id_text(const struct content *c, char *out)
 {
-	char hex[SHA256_HEX_BYTES];
+	const char *kind = c->kind == CONTENT_RECIPE ? "recipe:" : "chunk:";
+	size_t len = strlen(kind);
 
-	sha256_hex(&c->id, hex);
-	snprintf(out, SHOW_FILE_ID_BYTES, "%s:%s", c->kind == CONTENT_RECIPE ? "recipe" : "chunk",
-		hex);
+	memcpy(out, kind, len);
+	sha256_hex(&c->id, out + len);
 }
 
 json_t *
@@ -45,53 +42,71 @@ show_time(int64_t wall_us)
 	return json_string(text);
 }
 
-json_t *
-show_mtime(int64_t mtime_ns)
+/* Of what JSON escapes only the quote can be in a checked path. */
+void
+show_path_text(struct buf *out, const char *path, size_t len)
 {
-	char whole[CLOCK_RFC3339_BYTES];
-	char text[CLOCK_RFC3339_BYTES + 12];
-	int64_t seconds = mtime_ns / SECOND_NS;
-	int64_t ns = mtime_ns % SECOND_NS;
-
-	if (mtime_ns == 0)
-		return json_null();
-	if (ns < 0) {
-		ns += SECOND_NS;
-		seconds--;
+	buf_add_u8(out, '"');
+	for (const char *quote; (quote = memchr(path, '"', len)) != NULL;) {
+		size_t before = (size_t)(quote - path);
+		buf_add(out, path, before);
+		buf_add(out, "\\\"", 2);
+		path += before + 1;
+		len -= before + 1;
 	}
-	clock_rfc3339(seconds * 1000000, whole);
-	int len = snprintf(
-		text, sizeof text, "%.*s.%09lld", (int)strcspn(whole, "."), whole, (long long)ns);
-	while (text[len - 1] == '0')
-		len--;
-	if (text[len - 1] == '.')
-		len--;
-	text[len] = 'Z';
-	return json_stringn(text, (size_t)len + 1);
+	buf_add(out, path, len);
+	buf_add_u8(out, '"');
 }
 
-json_t *
-show_mode(uint32_t mode)
+static void
+add_mtime(struct buf *out, int64_t mtime_ns)
 {
-	char text[8];
+	char text[CLOCK_RFC3339_NS_BYTES];
 
-	snprintf(text, sizeof text, "0%03o", (unsigned)mode & 0777);
-	return json_string(text);
+	if (mtime_ns == 0) {
+		buf_add_str(out, "null");
+		return;
+	}
+	clock_rfc3339_ns(mtime_ns, text);
+	buf_add_u8(out, '"');
+	buf_add_str(out, text);
+	buf_add_u8(out, '"');
 }
 
-json_t *
-show_entry(const struct tree_entry *e)
+void
+show_entry_fields(struct buf *out, const struct tree_entry *e)
 {
-	return json_pack("{s:o, s:s, s:I, s:o, s:o, s:o}", "path",
-		json_stringn(e->path, e->path_len), "type", "file", "size",
-		(json_int_t)e->content.size, "file_id", show_file_id(&e->content), "mode",
-		show_mode(e->mode), "mtime", show_mtime(e->mtime_ns));
+	char id[SHOW_FILE_ID_BYTES];
+	const uint8_t mode[] = {(uint8_t)('0' + (e->mode >> 6 & 7)),
+		(uint8_t)('0' + (e->mode >> 3 & 7)), (uint8_t)('0' + (e->mode & 7))};
+
+	show_file_id_text(&e->content, id);
+	buf_add_str(out, ",\"size\":");
+	buf_add_decimal(out, e->content.size);
+	buf_add_str(out, ",\"file_id\":\"");
+	buf_add_str(out, id);
+	buf_add_str(out, "\",\"mode\":\"0");
+	buf_add(out, mode, sizeof mode);
+	buf_add_str(out, "\",\"mtime\":");
+	add_mtime(out, e->mtime_ns);
 }
 
-json_t *
-show_prefix(const char *name, size_t len)
+void
+show_entry_text(struct buf *out, const struct tree_entry *e)
 {
-	return json_pack("{s:o, s:s}", "path", json_stringn(name, len), "type", "prefix");
+	buf_add_str(out, "{\"path\":");
+	show_path_text(out, e->path, e->path_len);
+	buf_add_str(out, ",\"type\":\"file\"");
+	show_entry_fields(out, e);
+	buf_add_u8(out, '}');
+}
+
+void
+show_prefix_text(struct buf *out, const char *name, size_t len)
+{
+	buf_add_str(out, "{\"path\":");
+	show_path_text(out, name, len);
+	buf_add_str(out, ",\"type\":\"prefix\"}");
 }
 
 json_t *

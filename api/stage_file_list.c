@@ -3,10 +3,10 @@
 
 #include "buf.h"
 #include "cursor.h"
+#include "entry_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
-#include "show_entry.h"
 #include "staged.h"
 
 #define ENTRIES_BYTES_MAX (PARSE_LIMIT_MAX * (sizeof(struct tree_entry) + PATH_BYTES_MAX))
@@ -24,19 +24,16 @@ keep(void *arg, const struct tree_entry *e)
 	buf_add(b, e->path, e->path_len);
 }
 
-/* The items; *last is the last path, borrowed from b. NULL: no memory. */
-static json_t *
-show_entries(const struct buf *b, struct tree_entry *last)
+/* *last is the last path, borrowed from b. */
+static void
+show_entries(const struct buf *b, struct entry_page *page, struct tree_entry *last)
 {
-	json_t *items = json_array();
-
 	for (size_t at = 0; at < b->len; at += last->path_len) {
 		memcpy(last, b->data + at, sizeof *last);
 		at += sizeof *last;
 		last->path = (const char *)b->data + at;
-		json_array_append_new(items, show_entry(last));
+		entry_page_add(page, last);
 	}
-	return items;
 }
 
 static void
@@ -44,6 +41,7 @@ answer(struct request *rq, struct stage *s)
 {
 	struct tree_entry last = {.path_len = 0};
 	struct cursor_scope scope;
+	struct entry_page page;
 	struct cursor from;
 	struct buf entries;
 	struct err err = ERR_INIT;
@@ -61,10 +59,10 @@ answer(struct request *rq, struct stage *s)
 	bool more = stage_file_list(
 		s, prefix, prefix_len, (const char *)from.data, from.len, limit, keep, &entries);
 	if (buf_ok(&entries)) {
-		json_t *items = show_entries(&entries, &last);
-		reply_json(rq, 200,
-			show_page(items,
-				more ? cursor_make(&scope, last.path, last.path_len) : NULL));
+		entry_page_init(&page);
+		show_entries(&entries, &page, &last);
+		entry_page_reply(&page, rq, more,
+			more ? cursor_make(&scope, last.path, last.path_len) : NULL);
 	} else {
 		err_set(&err, RC_NOMEM, "no-memory", "out of memory");
 		reply_problem(rq, &err);

@@ -573,19 +573,6 @@ upload_refuse(struct upload *u, const struct err *err)
 			total_or_null(u->put.total_bytes)));
 }
 
-/* A checked path: of what JSON escapes only the quote can be in it. */
-static void
-add_path(struct buf *b, const char *path, size_t len)
-{
-	buf_add_u8(b, '"');
-	for (size_t i = 0; i < len; i++) {
-		if (path[i] == '"')
-			buf_add_u8(b, '\\');
-		buf_add_u8(b, (uint8_t)path[i]);
-	}
-	buf_add_u8(b, '"');
-}
-
 /* repo, stage and path, which begin both shapes. */
 static void
 begin_answer(struct buf *b, const struct upload *u)
@@ -594,7 +581,7 @@ begin_answer(struct buf *b, const struct upload *u)
 	buf_reserve(b, 1024);
 	buf_addf(b, "{\"repo\":\"%s\",\"stage\":\"%s\",\"path\":", stage_repo(u->stage)->name,
 		stage_name(u->stage));
-	add_path(b, u->put.path, u->put.path_len);
+	show_path_text(b, u->put.path, u->put.path_len);
 }
 
 static void
@@ -615,19 +602,6 @@ send_answer(struct upload *u, int status, struct buf *b)
 }
 
 static void
-add_mtime(struct buf *b, int64_t mtime_ns)
-{
-	json_t *mtime = show_mtime(mtime_ns);
-	const char *text = json_string_value(mtime);
-
-	if (text != NULL)
-		buf_addf(b, ",\"mtime\":\"%s\"", text);
-	else
-		buf_add_str(b, ",\"mtime\":null");
-	json_decref(mtime);
-}
-
-static void
 answer_file(struct upload *u, int status, const struct tree_entry *e,
 	const struct ingest_receipt *receipt)
 {
@@ -639,9 +613,7 @@ answer_file(struct upload *u, int status, const struct tree_entry *e,
 		reply_header(u->rq, "ETag", "\"%s\"", id);
 	reply_header(u->rq, "Upload-Offset", "%" PRIu64, e->content.size);
 	begin_answer(&b, u);
-	buf_addf(&b, ",\"size\":%" PRIu64 ",\"file_id\":\"%s\",\"mode\":\"0%03o\"", e->content.size,
-		id, (unsigned)e->mode & 0777);
-	add_mtime(&b, e->mtime_ns);
+	show_entry_fields(&b, e);
 	buf_add_str(&b, ",\"receipt\":");
 	show_receipt_text(&b, receipt, clock_mono_ns() - u->rq->started_ns);
 	send_answer(u, status, &b);

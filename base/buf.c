@@ -127,6 +127,19 @@ buf_add_varint(struct buf *b, uint64_t v)
 }
 
 void
+buf_add_decimal(struct buf *b, uint64_t v)
+{
+	char digits[20];
+	size_t at = sizeof digits;
+
+	do {
+		digits[--at] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v > 0);
+	buf_add(b, digits + at, sizeof digits - at);
+}
+
+void
 buf_addf(struct buf *b, const char *fmt, ...)
 {
 	size_t room = b->failed ? 0 : b->cap - b->len;

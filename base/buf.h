@@ -37,6 +37,8 @@ void buf_add_u32(struct buf *b, uint32_t v);
 void buf_add_u64(struct buf *b, uint64_t v);
 /* LEB128, 1 to 10 bytes. */
 void buf_add_varint(struct buf *b, uint64_t v);
+/* Its decimal digits. */
+void buf_add_decimal(struct buf *b, uint64_t v);
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Append n uninitialised bytes and return where they are; NULL on failure. */
 uint8_t *buf_grow(struct buf *b, size_t n);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "buf.h"
@@ -436,6 +437,48 @@ rfc3339(void **state)
 }
 
 static void
+rfc3339_with_nanoseconds(void **state)
+{
+	static const struct {
+		int64_t ns;
+		const char *text;
+	} cases[] = {
+		{0, "1970-01-01T00:00:00Z"},
+		{1, "1970-01-01T00:00:00.000000001Z"},
+		{INT64_C(951782399100000000), "2000-02-28T23:59:59.1Z"},
+		{INT64_C(951782400000000000), "2000-02-29T00:00:00Z"},
+		{-1, "1969-12-31T23:59:59.999999999Z"},
+		{INT64_C(-1000000000), "1969-12-31T23:59:59Z"},
+		{INT64_MAX, "2262-04-11T23:47:16.854775807Z"},
+		{INT64_MIN, "1677-09-21T00:12:43.145224192Z"},
+	};
+	char out[CLOCK_RFC3339_NS_BYTES];
+	(void)state;
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		clock_rfc3339_ns(cases[i].ns, out);
+		assert_string_equal(out, cases[i].text);
+	}
+}
+
+static void
+decimal(void **state)
+{
+	static const uint64_t numbers[] = {0, 9, 10, 99, 100, 4294967296, INT64_MAX, UINT64_MAX};
+	char want[32];
+	struct buf b;
+	(void)state;
+
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+		buf_init(&b, 32);
+		buf_add_decimal(&b, numbers[i]);
+		snprintf(want, sizeof want, "%llu", (unsigned long long)numbers[i]);
+		assert_string_equal(buf_cstr(&b), want);
+		buf_done(&b);
+	}
+}
+
+static void
 clocks_move(void **state)
 {
 	uint64_t a = clock_mono_ns();
@@ -469,6 +512,8 @@ main(void)
 		cmocka_unit_test(http_dates),
 		cmocka_unit_test(other_dates_are_none),
 		cmocka_unit_test(rfc3339),
+		cmocka_unit_test(rfc3339_with_nanoseconds),
+		cmocka_unit_test(decimal),
 		cmocka_unit_test(clocks_move),
 	};
 
