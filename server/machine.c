@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "machine.h"
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -58,4 +60,13 @@ machine_memory_bytes(void)
 		bytes = group_limit(group, bytes);
 	}
 	return bytes;
+}
+
+void
+machine_share_pools(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (getenv("MALLOC_ARENA_MAX") == NULL)
+		mallopt(M_ARENA_MAX, cores < 4 ? 1 : (int)(cores / 2));
 }

@@ -722,6 +722,7 @@ main(int argc, char **argv)
 		config_done(&s.config);
 		return 0;
 	}
+	machine_share_pools();
 	log_set_level((enum log_level)s.config.log_level);
 	s.rebuild = action == CONFIG_REBUILD;
 	s.ctx.version = PACKAGE_VERSION;
