@@ -2,7 +2,6 @@
 #include "archive_upload.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "parse.h"
 #include "problem.h"
@@ -269,7 +268,7 @@ archive_upload_close(struct archive_upload *u)
 void
 archive_upload_refuse(struct archive_upload *u, const struct err *err)
 {
-	if (err->kind != NULL && strcmp(err->kind, "archive-entry-refused") == 0)
+	if (err_is(err, "archive-entry-refused"))
 		reply_problem_with(
 			u->rq, err, json_pack("{s:o}", "entry", problem_text(u->refused)));
 	else

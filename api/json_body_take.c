@@ -2,7 +2,6 @@
 /* What json_body.c finds, as answers to a request. */
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "json_body.h"
 #include "problem.h"
@@ -12,7 +11,7 @@ answer(struct request *rq, const struct json_problem *problem, const struct err 
 {
 	json_t *extra = json_object();
 
-	if (strcmp(err->kind, "invalid-field") == 0)
+	if (err_is(err, "invalid-field"))
 		json_object_set_new(extra, "field", problem_text(problem->field));
 	if (problem->limit > 0)
 		json_object_set_new(extra, "limit", json_integer((json_int_t)problem->limit));

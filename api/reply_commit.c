@@ -2,7 +2,6 @@
 #include "reply_commit.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "problem.h"
 #include "services.h"
@@ -15,12 +14,6 @@
 struct rendering {
 	const struct repo *repo;
 };
-
-static bool
-is_kind(const struct err *err, const char *kind)
-{
-	return err->kind != NULL && strcmp(err->kind, kind) == 0;
-}
 
 /* The body of the 201, as it is sent and as it is remembered. */
 static enum rc
@@ -61,9 +54,9 @@ show_paths(const struct commit_refusal *r)
 static void
 refuse(struct request *rq, struct stage *s, const struct commit_refusal *r, const struct err *err)
 {
-	bool has_head = is_kind(err, "parent-mismatch") || is_kind(err, "ref-conflict") ||
-			is_kind(err, "merge-conflict");
-	bool has_paths = is_kind(err, "merge-conflict") || is_kind(err, "path-conflict");
+	bool has_head = err_is(err, "parent-mismatch") || err_is(err, "ref-conflict") ||
+			err_is(err, "merge-conflict");
+	bool has_paths = err_is(err, "merge-conflict") || err_is(err, "path-conflict");
 
 	if (!has_head && !has_paths) {
 		reply_stage_problem(rq, s, err);
@@ -125,8 +118,8 @@ reply_commit(struct request *rq, struct commit_request *q)
 	} else {
 		/* an equal request may have won the race for the key, or for the stage */
 		bool lost = q->key != NULL && ((rc == RC_EXISTS && err.kind == NULL) ||
-						      is_kind(&err, "stage-committed") ||
-						      is_kind(&err, "stage-committing"));
+						      err_is(&err, "stage-committed") ||
+						      err_is(&err, "stage-committing"));
 		if (!lost || !reply_replayed(rq, r.repo, q->key, &q->request))
 			refuse(rq, q->stage, refusal, &err);
 	}

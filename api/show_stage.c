@@ -2,7 +2,6 @@
 #include "show_stage.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include "clock.h"
 #include "problem.h"
@@ -41,19 +40,6 @@ stage_receipt(struct stage *s, struct ingest_receipt *out)
 		out->chunks = out->new_chunks;
 	for (int i = 0; i < METER_STAGES; i++)
 		out->stage_ns[i] = meter_get(&m->stage_ns[i]);
-}
-
-void
-receipt_add(struct ingest_receipt *sum, const struct ingest_receipt *b)
-{
-	sum->logical_bytes += b->logical_bytes;
-	sum->new_bytes += b->new_bytes;
-	sum->dedup_bytes += b->dedup_bytes;
-	sum->stored_bytes += b->stored_bytes;
-	sum->chunks += b->chunks;
-	sum->new_chunks += b->new_chunks;
-	for (int i = 0; i < METER_STAGES; i++)
-		sum->stage_ns[i] += b->stage_ns[i];
 }
 
 /* Seconds with microseconds, as a JSON number. */
@@ -158,7 +144,7 @@ reply_stage_problem(struct request *rq, struct stage *s, const struct err *err)
 	struct stage_info info;
 	json_t *extra = NULL;
 
-	if (s != NULL && err->kind != NULL && strcmp(err->kind, "stage-committed") == 0) {
+	if (s != NULL && err_is(err, "stage-committed")) {
 		stage_info(s, &info);
 		extra = json_pack("{s:o}", "commit", show_hash(&info.commit_id));
 	}

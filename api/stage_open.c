@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stage_open and stage_create: the same, but for who says the name, and where. */
-#include <string.h>
 
 #include "json_body.h"
 #include "name.h"
@@ -42,7 +41,7 @@ open_stage(struct request *rq, const char *name, uint64_t ttl_us)
 		reply_header(rq, "Digstore-Stage", "%s", stage_name(s));
 	if (rc == RC_OK)
 		reply_stage(rq, s, created);
-	else if (err.kind != NULL && strcmp(err.kind, "invalid-field") == 0)
+	else if (err_is(&err, "invalid-field"))
 		json_body_refuse(rq, "ttl_seconds", "%s", err.text); /* the server allows less */
 	else
 		reply_stage_problem(rq, s, &err);

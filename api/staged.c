@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "staged.h"
 
-#include <string.h>
-
 #include "parse.h"
 #include "problem.h"
 #include "show_stage.h"
@@ -32,7 +30,7 @@ staged_refuse(struct request *rq, struct stage *s, const struct err *err)
 {
 	const struct request_param *path = request_param(rq, "path");
 
-	if (err->kind != NULL && strcmp(err->kind, "path-not-found") == 0)
+	if (err_is(err, "path-not-found"))
 		reply_problem_with(
 			rq, err, json_pack("{s:o}", "path", json_stringn(path->value, path->len)));
 	else

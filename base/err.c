@@ -58,6 +58,12 @@ err_errno(struct err *err, int errnum, const char *doing, const char *path)
 	return err->rc;
 }
 
+bool
+err_is(const struct err *err, const char *kind)
+{
+	return err->kind != NULL && strcmp(err->kind, kind) == 0;
+}
+
 void
 err_clear(struct err *err)
 {

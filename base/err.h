@@ -2,6 +2,8 @@
 #ifndef DG_ERR_H
 #define DG_ERR_H
 
+#include <stdbool.h>
+
 /* err: how a fallible function says what went wrong.
  *
  * A fallible function returns enum rc and takes a struct err as its last argument, never NULL.
@@ -50,6 +52,9 @@ enum rc err_detail(struct err *err, const char *fmt, ...) __attribute__((format(
  * log. ENOSPC, EDQUOT and EFBIG give RC_FULL with kind "disk-full", ENOMEM gives RC_NOMEM, all
  * others RC_IO. */
 enum rc err_errno(struct err *err, int errnum, const char *doing, const char *path);
+
+/* Is it a failure of this kind? */
+bool err_is(const struct err *err, const char *kind);
 
 /* Forget what err holds. */
 void err_clear(struct err *err);

@@ -97,7 +97,7 @@ run_once(struct db_tx *tx, db_tx_fn *fn, void *arg, struct err *err)
 	if (rc == RC_OK) {
 		rc = commit(c, err);
 		never_answered = c->lost && !c->answered && !c->timed_out && err->kind != NULL &&
-				 strcmp(err->kind, "commit-unknown") != 0;
+				 !err_is(err, "commit-unknown");
 	}
 	if (rc != RC_OK)
 		roll_back(c);

@@ -164,7 +164,7 @@ note_connect_failure(struct db *db, const struct err *why)
 		db->down_until_ns = now + db_jitter_ns(db->backoff_ms);
 	}
 	db->is_down = true;
-	db->is_crowded = why->kind != NULL && strcmp(why->kind, "overloaded") == 0;
+	db->is_crowded = err_is(why, "overloaded");
 	db->down_why = *why;
 	db->open_count--;
 }
