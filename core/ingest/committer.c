@@ -901,7 +901,10 @@ file_done(struct group *g, struct ingest_file *f)
 
 	if (failed != 0)
 		err = f->x.err;
-	if (failed != 0 && f->checkpoint == NULL && f->recipe_chunks > 0)
+	/* A COMMIT whose answer was lost may have made the file's row, or may yet: then its parts
+	 * are all there is of the file. Else they stay behind, in no one's way. */
+	bool is_in_doubt = err_is(&err, "commit-unknown");
+	if (failed != 0 && !is_in_doubt && f->checkpoint == NULL && f->recipe_chunks > 0)
 		drop_parts(g->c, f->recipe_id);
 	if (failed == 0)
 		meter_add(&f->meter->files_durable, f->partial ? 0 : 1);

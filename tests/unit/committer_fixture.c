@@ -377,6 +377,10 @@ db_recipe_delete(struct db_tx *tx, const uint64_t *recipe_ids, size_t count, str
 	require(tx == (struct db_tx *)&sim && count > 0);
 	if (statement_breaks(err))
 		return err->rc;
+	/* no file's, also not of one whose COMMIT nobody heard of */
+	for (size_t k = 0; k < sim.now.file_count; k++)
+		for (size_t i = 0; i < count; i++)
+			require(sim.now.files[k].recipe_id != recipe_ids[i]);
 	for (size_t k = 0; k < sim.now.part_count; k++) {
 		bool goes = false;
 		for (size_t i = 0; i < count && !goes; i++)
