@@ -61,6 +61,8 @@ struct archive_out {
 
 	struct buf *out; /* during archive_out_more */
 	bool ended;
+	struct buf rest; /* what libarchive wrote at the end: a zip's directory, all at once */
+	size_t rest_at;  /* given out so far */
 	bool given_up;
 	struct err failed;
 };
@@ -78,11 +80,12 @@ on_write(struct archive *a, void *arg, const void *data, size_t len)
 		return o->format == ARCHIVE_ZIP ? (la_ssize_t)len : -1;
 	if (o->failed.rc != RC_OK)
 		return (la_ssize_t)len;
+	struct buf *to = o->ended && o->squeeze == NULL ? &o->rest : o->out;
 	if (o->squeeze != NULL)
-		archive_squeeze_add(o->squeeze, data, len, false, o->out, &o->failed);
+		archive_squeeze_add(o->squeeze, data, len, false, to, &o->failed);
 	else
-		buf_add(o->out, data, len);
-	if (!buf_ok(o->out))
+		buf_add(to, data, len);
+	if (!buf_ok(to))
 		err_set(&o->failed, RC_NOMEM, "no-memory", "out of memory");
 	return (la_ssize_t)len;
 }
@@ -167,6 +170,7 @@ archive_out_open(struct read_service *rs, const struct repo *repo, const struct 
 	o->format = format;
 	o->ahead_want = AHEAD_MIN;
 	buf_init(&o->paths, (size_t)AHEAD_MAX * PATH_BYTES_MAX);
+	buf_init(&o->rest, SIZE_MAX);
 	o->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
 	enum rc rc = open_all(o, root, err);
 	if (rc != RC_OK) {
@@ -201,6 +205,7 @@ archive_out_free(struct archive_out *o)
 	reader_free(o->reader);
 	tree_iter_free(o->iter);
 	buf_done(&o->paths);
+	buf_done(&o->rest);
 	if (o->locale != (locale_t)0)
 		freelocale(o->locale);
 	free(o->piece);
@@ -393,6 +398,20 @@ step(struct archive_out *o, struct err *err)
 	return begin_entry(o, &o->ahead[o->ahead_next++], err);
 }
 
+/* true: something was left of the end. */
+static bool
+give_rest(struct archive_out *o, size_t want)
+{
+	size_t len = o->rest.len - o->rest_at;
+
+	len = len < want ? len : want;
+	buf_add(o->out, o->rest.data + o->rest_at, len);
+	o->rest_at += len;
+	if (!buf_ok(o->out))
+		err_set(&o->failed, RC_NOMEM, "no-memory", "out of memory");
+	return len > 0;
+}
+
 enum rc
 archive_out_more(struct archive_out *o, struct buf *out, size_t want_bytes, struct err *err)
 {
@@ -402,8 +421,13 @@ archive_out_more(struct archive_out *o, struct buf *out, size_t want_bytes, stru
 	if (o->locale != (locale_t)0)
 		old = uselocale(o->locale);
 	o->out = out;
-	while (o->failed.rc == RC_OK && !o->ended && out->len - before < want_bytes)
-		step(o, &o->failed);
+	bool more = true;
+	while (more && o->failed.rc == RC_OK && out->len - before < want_bytes) {
+		if (o->ended)
+			more = give_rest(o, want_bytes - (out->len - before));
+		else
+			step(o, &o->failed);
+	}
 	o->out = NULL;
 	if (old != (locale_t)0)
 		uselocale(old);

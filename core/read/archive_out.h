@@ -13,6 +13,7 @@
 /* archive_out: a subtree as a tar, tar.gz, tar.zst or zip stream, made a piece at a time.
  *
  * Entries come in path order; names are relative to the last '/' of the prefix ("" = whole paths).
+ * A zip ends with a directory of all its files, which is kept until then: about 250 bytes a file.
  * The same tree gives the same bytes for tar (headers hold only path, size, mode and mtime).
  * Threads: one at a time; every call blocks on disk and SQL. */
 

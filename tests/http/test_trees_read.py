@@ -357,6 +357,17 @@ def test_list_of_thousands(client, repo):
 # ---- archives out
 
 
+@pytest.mark.parametrize("fmt", ["tar", "zip"])
+def test_archive_of_many_files(client, repo, fmt):
+    """The directory at the end of a zip is larger than what is sent at a time."""
+    from archives import tar
+
+    files = {f"{'d' * 80}/{'e' * 80}/{i:05}": b"%d" % i for i in range(20_000)}
+    assert client.put(f"{repo.tree('main')}/archive", tar(files)).status == 201
+    got = client.get(f"{repo.tree('main')}/archive?format={fmt}")
+    assert contents(fmt, got.body) == files
+
+
 def contents(fmt, body):
     if fmt == "zip":
         return read_zip(body)
