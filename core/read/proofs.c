@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A line of words for each hash of a place; the checksum is seeded with that hash, so a word alone
- * says that these bytes were right at this place. */
+/* A line of words for each hash of a place and a name; the checksum is seeded with that hash, so a
+ * word alone says that these bytes were right at this place under this name. */
 #include "proofs.h"
 
 #include <stdatomic.h>
@@ -58,10 +58,13 @@ proofs_free(struct proofs *p)
 }
 
 struct proof
-proofs_of(const struct proofs *p, const struct proof_chunk *c)
+proofs_of(const struct proofs *p, const struct proof_chunk *c, const struct sha256 *name)
 {
-	const uint64_t at[3] = {c->pack_id, c->frame_offset, c->raw_offset};
-	uint64_t place = checksum64_seeded(at, sizeof at, p->key);
+	struct {
+		uint64_t at[3];
+		struct sha256 name;
+	} what = {{c->pack_id, c->frame_offset, c->raw_offset}, *name};
+	uint64_t place = checksum64_seeded(&what, sizeof what, p->key);
 	uint64_t sum = checksum64_seeded(c->data, c->len, place);
 
 	return (struct proof){place, sum != 0 ? sum : 1};
@@ -112,7 +115,7 @@ proofs_check(struct proofs *p, const struct proof_chunk *chunks, const struct sh
 	size_t n = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		proofs[i] = proofs_of(p, &chunks[i]);
+		proofs[i] = proofs_of(p, &chunks[i], names[i]);
 		ok[i] = proofs_have(p, &proofs[i]);
 		if (ok[i])
 			continue;

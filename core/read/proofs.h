@@ -11,7 +11,8 @@
 
 /* proofs: which bytes, at which places of packs, were compared with their SHA-256 before.
  *
- * After a chunk was compared, a 64-bit keyed checksum over its place and its bytes is remembered.
+ * After a chunk was compared, a 64-bit keyed checksum over its place, its name and its bytes is
+ * remembered.
  * When the chunk is read again, from the disk or expanded anew, and its checksum is among those
  * remembered, its SHA-256 would be the same: the checksum costs a sixth of it. Bytes that rotted
  * meanwhile pass with a chance of 2^-61 (eight words are looked at).
@@ -35,12 +36,13 @@ struct proof_chunk {
 	size_t len;
 };
 
-/* What stands for the chunk. */
+/* What stands for the chunk of that name. */
 struct proof {
 	uint64_t place; /* says where in the table the sum may be: only words of that line count */
 	uint64_t sum;
 };
-struct proof proofs_of(const struct proofs *p, const struct proof_chunk *c);
+struct proof proofs_of(
+	const struct proofs *p, const struct proof_chunk *c, const struct sha256 *name);
 /* It was compared before. */
 bool proofs_have(const struct proofs *p, const struct proof *proof);
 /* Its SHA-256 was compared just now. */

@@ -21,23 +21,31 @@ open_proofs(size_t bytes)
 	return p;
 }
 
+static const struct sha256 name = {.b = {1, 2, 3}};
+
+static bool
+have_as(const struct proofs *p, const struct proof_chunk *c, const struct sha256 *as)
+{
+	struct proof proof = proofs_of(p, c, as);
+
+	return proofs_have(p, &proof);
+}
+
 static bool
 have(const struct proofs *p, const struct proof_chunk *c)
 {
-	struct proof proof = proofs_of(p, c);
-
-	return proofs_have(p, &proof);
+	return have_as(p, c, &name);
 }
 
 static void
 add(struct proofs *p, const struct proof_chunk *c)
 {
-	struct proof proof = proofs_of(p, c);
+	struct proof proof = proofs_of(p, c, &name);
 
 	proofs_add(p, &proof);
 }
 
-/* Any other byte, length or place is not what was proven. */
+/* Any other byte, length, place or name is not what was proven. */
 static void
 nothing_else_is_proven(void **state)
 {
@@ -63,6 +71,9 @@ nothing_else_is_proven(void **state)
 	others[4].data++;
 	for (int i = 0; i < 5; i++)
 		assert_false(have(p, &others[i]));
+	struct sha256 other_name = name;
+	other_name.b[31] ^= 1;
+	assert_false(have_as(p, &c, &other_name));
 	assert_true(have(p, &c));
 	proofs_free(p);
 	/* the key is another one each time */
@@ -127,6 +138,31 @@ check_hashes_once_and_finds_the_bad(void **state)
 	proofs_free(p);
 }
 
+/* A row that names another chunk's place is found out, though the bytes there were checked. */
+static void
+a_wrong_name_is_never_proven(void **state)
+{
+	struct proofs *p = open_proofs(1 << 16);
+	const struct proof_chunk chunk = {3, 0, 0, data, 1000};
+	const struct sha256 *names[1];
+	struct sha256 right, wrong;
+	struct proofs_verdict v = {0};
+	bool ok[1];
+	(void)state;
+
+	sha256_of(chunk.data, chunk.len, &right);
+	wrong = right;
+	wrong.b[0] ^= 1;
+	names[0] = &right;
+	proofs_check(p, &chunk, names, 1, ok, &v);
+	assert_true(ok[0]);
+	names[0] = &wrong;
+	proofs_check(p, &chunk, names, 1, ok, &v);
+	assert_false(ok[0]);
+	assert_int_equal(v.bad, 1);
+	proofs_free(p);
+}
+
 static void *
 churn(void *arg)
 {
@@ -167,6 +203,7 @@ main(void)
 		cmocka_unit_test(nothing_else_is_proven),
 		cmocka_unit_test(a_full_table_forgets),
 		cmocka_unit_test(check_hashes_once_and_finds_the_bad),
+		cmocka_unit_test(a_wrong_name_is_never_proven),
 		cmocka_unit_test(threads_may_do_all_at_once),
 	};
 
