@@ -188,7 +188,7 @@ look_at_work(void *arg, struct recompress_activity *out)
 			   in.pending_chunks > 0 || ops.running > 0 || ops.queued > 0 ||
 			   unpack_threads_running() > 0,
 		.events = in.received_bytes + in.groups + reads.frame_hits + reads.frame_misses +
-			  reads.chunks_verified,
+			  reads.chunks_verified + reads.chunks_proven + reads.bytes_direct,
 	};
 }
 
@@ -210,9 +210,10 @@ log_outcome(void *arg, const struct recompress_event *e)
 			(unsigned long long)(e->cpu_ns / 1000000));
 		break;
 	case RECOMPRESS_LEFT:
-		log_event(LOG_LEVEL_DEBUG, "pack_left", "repo=%llu pack=%016llx bytes=%llu",
+		log_event(e->bad_frames > 0 ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "pack_left",
+			"repo=%llu pack=%016llx bytes=%llu bad_frames=%llu",
 			(unsigned long long)e->repo_id, (unsigned long long)e->pack_id,
-			(unsigned long long)e->bytes_before);
+			(unsigned long long)e->bytes_before, (unsigned long long)e->bad_frames);
 		break;
 	case RECOMPRESS_FAILED:
 		log_event(LOG_LEVEL_WARN, "recompression_failed",

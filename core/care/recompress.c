@@ -276,12 +276,8 @@ choose(struct recompress *r, struct job_sources *sources, bool *looked, struct e
 {
 	enum rc rc = begin_run(r, err);
 
-	if (rc == RC_OK && r->has_leftovers)
-		rc = rewrite_clean(r->options.db, r->options.packs, NULL, err);
-	if (rc == RC_OK) {
-		r->has_leftovers = false;
+	if (rc == RC_OK)
 		rc = choose_look(r, looked, err);
-	}
 	if (rc == RC_OK)
 		rc = choose_next(r, sources, err);
 	if (rc != RC_OK)
@@ -344,6 +340,20 @@ why_not(struct recompress *r)
 	return why;
 }
 
+/* Also while the server is busy or the disk is full: they take space, and the sweeping of dropped
+ * repositories waits for them. */
+static void
+clean_leftovers(struct recompress *r)
+{
+	struct err ignored = ERR_INIT;
+	uint64_t now = clock_mono_ns();
+
+	if (!r->has_leftovers || now < r->clean_ns)
+		return;
+	r->clean_ns = now + LOOK_MS * MS;
+	r->has_leftovers = rewrite_clean(r->options.db, r->options.packs, NULL, &ignored) != RC_OK;
+}
+
 static void
 round_of_work(struct recompress *r)
 {
@@ -351,6 +361,7 @@ round_of_work(struct recompress *r)
 	struct err err = ERR_INIT;
 
 	notice_run(r);
+	clean_leftovers(r);
 	look_after_sums(r);
 	enum recompress_reason why = why_not(r);
 	if (why != RECOMPRESS_NO_REASON) {

@@ -356,8 +356,13 @@ choose_next(struct recompress *r, struct job_sources *out, struct err *err)
 	do
 		rc = choose_best(r, out, &alone, err);
 	while (rc == RC_OK && alone);
+	if (rc != RC_OK || out->count == 0)
+		return rc;
 	/* chunks that were uploaded one after the other stay side by side */
-	if (rc == RC_OK && out->count > 1)
-		qsort(out->packs, out->count, sizeof *out->packs, by_id);
-	return rc;
+	const uint64_t best = out->packs[0].id;
+	qsort(out->packs, out->count, sizeof *out->packs, by_id);
+	out->best = 0;
+	while (out->packs[out->best].id != best)
+		out->best++;
+	return RC_OK;
 }

@@ -163,6 +163,7 @@ note_bad(struct job *j, struct err *err)
 		return err_detail(err, "pack %llu", (unsigned long long)place.pack_id);
 	}
 	j->bad[j->bad_count++] = place;
+	j->bad_bytes += j->frame->bytes;
 	return rewrite_mark_bad(j->rewrite, j->source->chunks + j->frame->first,
 		j->frame->chunk_count, &place, err);
 }

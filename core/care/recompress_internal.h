@@ -65,6 +65,7 @@ struct recompress {
 	uint64_t run_open_until_ns; /* how long it waits for open packs */
 	uint64_t open_packs;        /* up to run_id_max */
 	bool has_leftovers;         /* of a rewrite: rewrite_clean is due */
+	uint64_t clean_ns;          /* not before */
 	struct skipped skipped[SKIP_MAX];
 	unsigned skip_next;
 	unsigned failures; /* in a row */
@@ -103,6 +104,7 @@ void recompress_release(struct recompress *r);
 struct job_sources {
 	struct squeeze_pack packs[JOB_SOURCES_MAX];
 	size_t count;
+	size_t best; /* index of the pack that the job is for */
 	uint64_t bytes;
 };
 /* Look at some packs that nobody has looked at. *looked: there were any. */
@@ -163,6 +165,7 @@ struct job {
 
 	struct rewrite_place bad[BAD_FRAMES_MAX]; /* of frames that did not verify */
 	size_t bad_count;
+	uint64_t bad_bytes;
 	bool is_too_damaged; /* the source at hand is */
 	uint64_t started_cpu_ns;
 	uint64_t started_squeezer_ns;

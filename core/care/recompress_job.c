@@ -47,22 +47,29 @@ open_source(struct job *j, size_t i, struct err *err)
 	}
 	j->chunk_count += s->chunk_count;
 	j->sources[i] = s;
-	j->ids[j->id_count++] = p->id;
 	j->source_bytes += p->bytes;
 	j->raw_bytes += s->raw_bytes;
 	return RC_OK;
 }
 
+/* The best one comes first, or it could be left out for want of room each time it is chosen. */
 static enum rc
 open_sources(struct job *j, struct err *err)
 {
+	const struct job_sources *c = j->chosen;
 	enum rc rc = RC_OK;
 
-	for (size_t i = 0; rc == RC_OK && i < j->chosen->count; i++) {
+	for (size_t n = 0; rc == RC_OK && n <= c->count; n++) {
+		size_t i = n == 0 ? c->best : n - 1;
+		if (n > 0 && i == c->best)
+			continue;
 		rc = permit(j, err);
 		if (rc == RC_OK)
 			rc = open_source(j, i, err);
 	}
+	for (size_t i = 0; i < c->count; i++)
+		if (j->sources[i] != NULL)
+			j->ids[j->id_count++] = c->packs[i].id;
 	return rc;
 }
 
@@ -94,6 +101,7 @@ open_tools(struct job *j, struct err *err)
 	struct rewrite_options options = {
 		.db = j->r->options.db,
 		.packs = j->r->options.packs,
+		.readers = j->r->readers,
 		.repo_id = first->repo_id,
 		.pack_bytes = j->r->options.pack_bytes,
 		.expected_bytes = j->source_bytes,
@@ -131,17 +139,32 @@ cpu_used(const struct job *j)
 static bool
 is_worth_it(const struct job *j)
 {
-	uint64_t limit = j->source_bytes - j->source_bytes / 100 * GAIN_MIN_PERCENT;
+	/* a pack with damage stays, so what of it is unreadable is not saved */
+	uint64_t bytes = j->source_bytes > j->bad_bytes ? j->source_bytes - j->bad_bytes : 0;
+	uint64_t limit = bytes - bytes / 100 * GAIN_MIN_PERCENT;
 
 	return j->id_count > 1 || rewrite_bytes(j->rewrite) < limit;
 }
 
-/* Rows were marked: an upload of these chunks shall not be told that they are there. */
+/* Mark what was found outside of a swap, as a reader would. */
 static void
-forget_known(struct job *j)
+mark_bad(struct job *j)
 {
-	if (j->bad_count > 0 && j->r->options.ingest != NULL)
-		ingest_forget(j->r->options.ingest);
+	for (size_t i = 0; i < j->bad_count; i++) {
+		const struct chunk_row row = {
+			.repo_id = j->chosen->packs[0].repo_id,
+			.pack_id = j->bad[i].pack_id,
+			.frame_offset = j->bad[i].frame_offset,
+		};
+		struct err ignored = ERR_INIT; /* a reader will come by */
+		db_chunk_mark_bad(j->r->options.db, &row, &ignored);
+	}
+}
+
+static enum rc
+permit_again(void *arg, struct err *err)
+{
+	return permit(arg, err);
 }
 
 static enum rc
@@ -153,6 +176,8 @@ swap(struct job *j, struct err *err)
 		.source_bytes = j->source_bytes,
 		.squeeze = PACK_RECOMPRESSED,
 		.cpu_us = cpu_used(j) / 1000,
+		.permit = permit_again,
+		.arg = j,
 	};
 	struct rewrite_result result;
 
@@ -171,7 +196,6 @@ swap(struct job *j, struct err *err)
 	j->r->stats.bytes_after += result.bytes;
 	j->r->stats.frames += result.frames;
 	pthread_mutex_unlock(&j->r->mtx);
-	forget_known(j);
 	return RC_OK;
 }
 
@@ -200,23 +224,15 @@ run(struct job *j, struct err *err)
 		return rc;
 	if (is_worth_it(j))
 		return swap(j, err);
+	mark_bad(j);
 	return choose_leave(j->r, chosen_pack(j, j->ids[0]), j->raw_bytes, err);
 }
 
-/* Too much damage: mark what was found, as a reader would, and do not come back. */
+/* Too much damage: mark what was found, and do not come back. */
 static enum rc
 give_up(struct job *j, struct err *err)
 {
-	for (size_t i = 0; i < j->bad_count; i++) {
-		const struct chunk_row row = {
-			.repo_id = j->source->repo_id,
-			.pack_id = j->bad[i].pack_id,
-			.frame_offset = j->bad[i].frame_offset,
-		};
-		struct err ignored = ERR_INIT; /* a reader will come by */
-		db_chunk_mark_bad(j->r->options.db, &row, &ignored);
-	}
-	forget_known(j);
+	mark_bad(j);
 	err_clear(err);
 	return choose_leave(j->r, chosen_pack(j, j->source->pack_id), 0, err);
 }
@@ -224,6 +240,10 @@ give_up(struct job *j, struct err *err)
 static void
 close_job(struct job *j)
 {
+	/* rows were marked, also by a COMMIT whose answer was lost: an upload of these chunks shall
+	 * not be told that they are there */
+	if (j->bad_count > 0 && j->r->options.ingest != NULL)
+		ingest_forget(j->r->options.ingest);
 	if (j->squeezer != NULL)
 		squeezer_drop(j->squeezer);
 	if (!rewrite_free(j->rewrite))
@@ -259,7 +279,7 @@ report(struct job *j, enum rc rc, const struct err *err)
 		e->err = err;
 	}
 	/* the end, or a database that is away: told by others */
-	bool is_told = rc == RC_OK ? e->outcome == RECOMPRESS_DONE
+	bool is_told = rc == RC_OK ? e->outcome == RECOMPRESS_DONE || j->bad_count > 0
 				   : rc != RC_AGAIN && rc != RC_UNAVAILABLE;
 	if (j->r->options.report != NULL && is_told)
 		j->r->options.report(j->r->options.arg, e);

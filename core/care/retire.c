@@ -157,11 +157,28 @@ look_at(struct leaving *l, const struct retired_pack *pack, struct retire_report
 	return RC_OK;
 }
 
+/* What is wrong with one pack shall not keep the others: it stands at the end of the line again. Of
+ * what happened the first is told. */
+static enum rc
+pass_over(struct leaving *l, const struct retired_pack *pack, const struct err *why,
+	enum rc *failed, struct err *err)
+{
+	struct err ignored = ERR_INIT;
+
+	if (*failed == RC_OK)
+		*err = *why;
+	*failed = err->rc;
+	if (why->rc == RC_UNAVAILABLE || why->rc == RC_NOMEM)
+		return why->rc;
+	return db_retired_keep(l->o->db, pack->id, &ignored) == RC_OK ? RC_OK : *failed;
+}
+
 enum rc
 retire_packs(const struct retire_options *options, struct retire_report *out, struct err *err)
 {
 	struct retired_pack packs[BATCH];
 	struct leaving l = {.o = options};
+	enum rc failed = RC_OK;
 	size_t count = 0;
 
 	memset(out, 0, sizeof *out);
@@ -172,12 +189,15 @@ retire_packs(const struct retire_options *options, struct retire_report *out, st
 	if (l.uses == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	for (size_t i = 0; rc == RC_OK && i < count; i++) {
-		rc = look_at(&l, &packs[i], out, err);
+		struct err why = ERR_INIT;
+		rc = look_at(&l, &packs[i], out, &why);
 		pack_readers_forget(options->readers, packs[i].id);
 		source_free(l.source);
 		l.source = NULL;
+		if (rc != RC_OK)
+			rc = pass_over(&l, &packs[i], &why, &failed, err);
 	}
 	free(l.uses);
 	out->more = count == BATCH && out->removed > 0;
-	return rc;
+	return rc == RC_OK ? failed : rc;
 }

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rewrite.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec.h"
 #include "db_rewrite.h"
 #include "pack_dir.h"
+#include "pack_reader.h"
 #include "pack_scan.h"
 #include "pack_trim.h"
 
 /* One job reads about as much as a pack holds, so that two new packs are the rule at most. */
-#define TARGETS_MAX 16
+#define TARGETS_MAX   16
+#define TARGETS_USUAL 8 /* a source larger than so many packs makes larger ones */
 /* Room for frames that turn out larger than where they came from. */
 #define SLACK_BYTES (UINT64_C(1) << 20)
 #define LEFT_PAGE   64
@@ -30,6 +34,7 @@ struct rewrite {
 	struct moves moves;
 	struct moves bad;
 	uint64_t frames;
+	bool may_have_more; /* rows than targets */
 	bool is_committed;
 };
 
@@ -51,7 +56,8 @@ rewrite_open(const struct rewrite_options *options, struct rewrite **out, struct
 static uint64_t
 bytes_max(const struct rewrite *w, uint64_t frame_bytes)
 {
-	uint64_t most = w->options.pack_bytes;
+	uint64_t least = w->options.expected_bytes / TARGETS_USUAL;
+	uint64_t most = w->options.pack_bytes > least ? w->options.pack_bytes : least;
 	uint64_t want = w->options.expected_bytes + SLACK_BYTES;
 
 	want = want < most ? want : most;
@@ -68,6 +74,9 @@ open_target(struct rewrite *w, uint64_t frame_bytes, struct err *err)
 	if (w->target_count == TARGETS_MAX)
 		return err_set(err, RC_TOO_LARGE, NULL, "too many packs for one rewrite");
 	enum rc rc = db_rewrite_open(w->options.db, w->options.repo_id, &id, err);
+	/* a COMMIT whose answer was lost may have made a row, whose id nobody knows */
+	if (rc == RC_UNAVAILABLE)
+		w->may_have_more = true;
 	if (rc != RC_OK)
 		return rc;
 	/* noted before there is a file: from here on it is ours to take away */
@@ -184,6 +193,106 @@ rewrite_bytes(const struct rewrite *w)
 	return bytes;
 }
 
+/* ---- reading it back ---- */
+
+struct check {
+	struct rewrite *w;
+	struct codec *codec;
+	struct buf stored;
+	uint8_t *raw; /* of the frame at hand, expanded */
+	size_t raw_cap;
+};
+
+static enum rc
+wrong(const struct chunk_move *m, const char *why, struct err *err)
+{
+	err_set(err, RC_CORRUPT, "corrupt-data", "a new pack did not hold what was written to it");
+	return err_detail(err, "pack %016" PRIx64 ", frame %" PRIu64 ": %s", m->pack_id,
+		(uint64_t)m->frame_offset, why);
+}
+
+static enum rc
+expand(struct check *c, const struct pack_frame_view *view, const uint8_t **raw, struct err *err)
+{
+	if (view->codec == CODEC_RAW) {
+		*raw = view->stored;
+		return RC_OK;
+	}
+	if (view->raw_bytes > c->raw_cap) {
+		free(c->raw);
+		c->raw = malloc(view->raw_bytes);
+		c->raw_cap = c->raw != NULL ? view->raw_bytes : 0;
+	}
+	if (c->raw == NULL)
+		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
+	*raw = c->raw;
+	return codec_expand(c->codec, view->codec, view->stored, view->stored_bytes, c->raw,
+		view->raw_bytes, err);
+}
+
+/* The chunks of one frame, as they were added. */
+static enum rc
+check_frame(struct check *c, const struct chunk_move *m, size_t count, struct err *err)
+{
+	const struct pack_place place = {m->pack_id, m->frame_offset, m->frame_bytes};
+	struct pack_frame_view view;
+	const uint8_t *raw = NULL;
+	struct sha256 got;
+
+	enum rc rc = pack_read_frame(c->w->options.readers, &place, NULL, &c->stored, &view, err);
+	if (rc == RC_OK)
+		rc = expand(c, &view, &raw, err);
+	for (size_t i = 0; rc == RC_OK && i < count; i++) {
+		if (m[i].raw_offset + m[i].length > view.raw_bytes)
+			return wrong(m, "it is too short", err);
+		sha256_of(raw + m[i].raw_offset, m[i].length, &got);
+		if (!sha256_equal(&got, &m[i].hash))
+			rc = wrong(m, "a chunk has another hash", err);
+	}
+	return rc;
+}
+
+static bool
+is_same_frame(const struct chunk_move *a, const struct chunk_move *b)
+{
+	return a->pack_id == b->pack_id && a->frame_offset == b->frame_offset;
+}
+
+/* The moves are still in the order in which they were added: frame by frame. */
+static enum rc
+check_all(struct check *c, const struct rewrite_end *end, struct err *err)
+{
+	const struct moves *m = &c->w->moves;
+	enum rc rc = RC_OK;
+
+	for (size_t from = 0, to; rc == RC_OK && from < m->count; from = to) {
+		for (to = from + 1; to < m->count && is_same_frame(&m->list[from], &m->list[to]);)
+			to++;
+		if (end->permit != NULL)
+			rc = end->permit(end->arg, err);
+		if (rc == RC_OK)
+			rc = check_frame(c, &m->list[from], to - from, err);
+	}
+	return rc;
+}
+
+/* The old packs are going to be removed: what takes their place is what the disk gives back, not
+ * what was meant to be written. */
+static enum rc
+read_back(struct rewrite *w, const struct rewrite_end *end, struct err *err)
+{
+	struct check c = {.w = w};
+
+	buf_init(&c.stored, PACK_FRAME_BYTES_MAX);
+	enum rc rc = codec_open(&c.codec, err);
+	if (rc == RC_OK)
+		rc = check_all(&c, end, err);
+	codec_free(c.codec);
+	buf_done(&c.stored);
+	free(c.raw);
+	return rc;
+}
+
 /* ---- the swap ---- */
 
 static int
@@ -235,6 +344,8 @@ rewrite_finish(struct rewrite *w, const struct rewrite_end *end, struct rewrite_
 {
 	enum rc rc = seal_target(w, err);
 
+	if (rc == RC_OK)
+		rc = read_back(w, end, err);
 	if (rc != RC_OK)
 		return rc;
 	sort_moves(&w->moves);
@@ -286,10 +397,9 @@ remove_file(void *arg, uint64_t pack_id, struct err *err)
 bool
 rewrite_free(struct rewrite *w)
 {
-	bool all_gone = true;
-
 	if (w == NULL)
 		return true;
+	bool all_gone = !w->may_have_more;
 	pack_writer_free(w->writer);
 	for (size_t i = 0; !w->is_committed && i < w->target_count; i++) {
 		struct err ignored = ERR_INIT;
@@ -297,6 +407,8 @@ rewrite_free(struct rewrite *w)
 			    w->options.packs, &ignored) != RC_OK)
 			all_gone = false;
 	}
+	for (size_t i = 0; i < w->target_count; i++)
+		pack_readers_forget(w->options.readers, w->targets[i].id);
 	free(w->moves.list);
 	free(w->bad.list);
 	free(w);

@@ -32,16 +32,18 @@
 
 struct db;
 struct pack_dir;
+struct pack_readers;
 struct rewrite;
 
 struct rewrite_options {
 	struct db *db;
 	struct pack_dir *packs;
+	struct pack_readers *readers; /* of packs */
 	uint64_t repo_id;
 	uint8_t repo_uuid[PACK_UUID_BYTES];
-	uint64_t pack_bytes;     /* no new pack is larger */
-	uint64_t expected_bytes; /* of frames to come; so much is allocated, never above pack_bytes
-				  */
+	uint64_t pack_bytes;     /* no new pack is larger, unless there would be more than a few */
+	uint64_t expected_bytes; /* of frames to come; so much is allocated, never above
+				    pack_bytes */
 	bool direct;
 };
 
@@ -74,6 +76,10 @@ struct rewrite_end {
 	uint64_t source_bytes;
 	enum pack_squeeze squeeze; /* of the new packs */
 	uint64_t cpu_us;
+	/* Asked before each frame that is read back; anything but RC_OK ends the rewrite with it.
+	 * May be NULL. */
+	enum rc (*permit)(void *arg, struct err *err);
+	void *arg;
 };
 
 struct rewrite_result {
@@ -85,8 +91,9 @@ struct rewrite_result {
 	uint64_t last_pack;
 };
 
-/* Seal the new packs, and swap. RC_OK: done, durable. RC_CONFLICT, RC_NOT_FOUND: as
- * db_rewrite_commit. After any failure only rewrite_free. */
+/* Seal the new packs, read every chunk back and compare it with its hash, and swap. RC_OK: done,
+ * durable. RC_CORRUPT, kind "corrupt-data": what was read back is wrong. RC_CONFLICT, RC_NOT_FOUND:
+ * as db_rewrite_commit. After any failure only rewrite_free. */
 enum rc rewrite_finish(struct rewrite *w, const struct rewrite_end *end, struct rewrite_result *out,
 	struct err *err);
 

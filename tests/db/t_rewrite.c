@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Chunks move to new packs, old packs go: rows, files, and what others do meanwhile. */
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -45,15 +48,19 @@ tools(void)
 	return (struct source_tools){fx.db, m.dir, m.readers};
 }
 
+#define EXPECTED_BYTES ((uint64_t)1 << 20)
+static uint64_t expected_bytes = EXPECTED_BYTES;
+
 static struct rewrite *
 begin(unsigned repo, uint64_t pack_bytes)
 {
 	struct rewrite_options options = {
 		.db = fx.db,
 		.packs = m.dir,
+		.readers = m.readers,
 		.repo_id = repo,
 		.pack_bytes = pack_bytes,
-		.expected_bytes = (uint64_t)1 << 20,
+		.expected_bytes = expected_bytes,
 	};
 	struct rewrite *w = NULL;
 	struct err err = ERR_INIT;
@@ -105,9 +112,11 @@ copy_pack(struct rewrite *w, uint64_t id, unsigned repo, struct err *err)
 }
 
 static enum rc
-finish(struct rewrite *w, uint64_t id, struct rewrite_result *out, struct err *err)
+finish_asking(struct rewrite *w, uint64_t id, enum rc (*permit)(void *arg, struct err *err),
+	struct rewrite_result *out, struct err *err)
 {
 	const struct rewrite_end end = {
+		.permit = permit,
 		.sources = &id,
 		.source_count = 1,
 		.source_bytes = maker_file_bytes(&m, id),
@@ -116,6 +125,12 @@ finish(struct rewrite *w, uint64_t id, struct rewrite_result *out, struct err *e
 	};
 
 	return rewrite_finish(w, &end, out, err);
+}
+
+static enum rc
+finish(struct rewrite *w, uint64_t id, struct rewrite_result *out, struct err *err)
+{
+	return finish_asking(w, id, NULL, out, err);
 }
 
 /* All of it. */
@@ -247,6 +262,149 @@ test_a_pack_nobody_names(void **state)
 	assert_int_equal(count("SELECT packs_before FROM recompression"), 0);
 	assert_int_equal(retire(0).removed, 1);
 	assert_int_equal(maker_file_count(&m), 0);
+}
+
+/* A source that needs more new packs than there may be gets larger ones. */
+static void
+test_many_times_the_size_of_a_pack(void **state)
+{
+	static const struct maker_frame frame = {
+		.data = MAKER_RANDOM, .chunk_count = 10, .chunk_bytes = 70000};
+	struct maker_frame frames[30];
+	struct rewrite_result r;
+	struct err err = ERR_INIT;
+	(void)state;
+
+	for (unsigned i = 0; i < 30; i++) {
+		frames[i] = frame;
+		frames[i].seed = i + 1;
+	}
+	uint64_t old = maker_pack(&m, MAKER_REPO_A, frames, 30);
+	expected_bytes = maker_file_bytes(&m, old);
+	struct rewrite *w = begin(MAKER_REPO_A, (uint64_t)1 << 20);
+	expected_bytes = EXPECTED_BYTES;
+	OK(copy_pack(w, old, MAKER_REPO_A, &err));
+	OK(finish(w, old, &r, &err));
+	assert_true(rewrite_free(w));
+	assert_in_range(r.packs, 2, 16);
+	assert_int_equal(r.moved, 300);
+	maker_check(&m);
+}
+
+/* Nobody can remove the first pack's file: the others go all the same. */
+static void
+test_a_pack_that_cannot_be_removed(void **state)
+{
+	const struct retire_options options = {fx.db, m.dir, m.readers, 0};
+	struct retire_report report;
+	struct err err = ERR_INIT;
+	char path[4096];
+	int flags = FS_IMMUTABLE_FL;
+	(void)state;
+
+	uint64_t stuck = maker_pack(&m, MAKER_REPO_A, &three[0], 1);
+	uint64_t free_to_go = maker_pack(&m, MAKER_REPO_A, &three[1], 1);
+	rewrite(stuck, MAKER_REPO_A);
+	rewrite(free_to_go, MAKER_REPO_A);
+	maker_path(&m, stuck, path, sizeof path);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	if (ioctl(fd, FS_IOC_SETFLAGS, &flags) != 0) { /* this file system or user cannot */
+		close(fd);
+		skip();
+	}
+	enum rc rc = retire_packs(&options, &report, &err);
+	flags = 0;
+	assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+	close(fd);
+	assert_int_equal(rc, RC_IO);
+	assert_int_equal(report.removed, 1);
+	assert_false(maker_has_file(&m, free_to_go));
+	assert_true(maker_has_file(&m, stuck));
+	assert_int_equal(retire(0).removed, 1);
+	maker_check(&m);
+}
+
+/* ---- reading back ---- */
+
+static unsigned flips;
+
+static enum rc
+flip_the_new_pack(void *arg, struct err *err)
+{
+	(void)arg;
+	(void)err;
+	if (flips++ == 0)
+		maker_flip(&m, (uint64_t)count("SELECT max(id) FROM pack"), 4096 + 2000);
+	return RC_OK;
+}
+
+static void
+test_a_new_pack_that_the_disk_has_spoilt(void **state)
+{
+	struct rewrite_result r;
+	struct err err = ERR_INIT;
+	(void)state;
+
+	uint64_t old = maker_pack(&m, MAKER_REPO_A, three, 3);
+	struct rewrite *w = begin(MAKER_REPO_A, (uint64_t)8 << 20);
+	OK(copy_pack(w, old, MAKER_REPO_A, &err));
+	flips = 0;
+	assert_int_equal(finish_asking(w, old, flip_the_new_pack, &r, &err), RC_CORRUPT);
+	assert_true(flips > 0);
+	assert_true(rewrite_free(w));
+	assert_int_equal(maker_file_count(&m), 1);
+	assert_int_equal(maker_row(&m, old).state, PACK_SEALED);
+	maker_check(&m);
+}
+
+/* Bytes that went wrong in memory: every checksum of the new pack is right. */
+static void
+test_wrong_bytes_with_right_checksums(void **state)
+{
+	static const struct maker_frame wrong[] = {
+		{.data = MAKER_TEXT, .seed = 1, .chunk_count = 3, .chunk_bytes = 5000, .level = 1},
+		{.data = MAKER_RANDOM,
+			.seed = 2,
+			.chunk_count = 2,
+			.chunk_bytes = 7000,
+			.bad_bytes = true},
+	};
+	struct rewrite_result r;
+	struct err err = ERR_INIT;
+	(void)state;
+
+	uint64_t old = maker_pack(&m, MAKER_REPO_A, wrong, 2);
+	struct rewrite *w = begin(MAKER_REPO_A, (uint64_t)8 << 20);
+	OK(copy_pack(w, old, MAKER_REPO_A, &err));
+	assert_int_equal(finish(w, old, &r, &err), RC_CORRUPT);
+	assert_string_equal(err.kind, "corrupt-data");
+	assert_true(rewrite_free(w));
+	assert_int_equal(maker_file_count(&m), 1);
+	assert_int_equal(maker_row(&m, old).state, PACK_SEALED);
+}
+
+static enum rc
+no(void *arg, struct err *err)
+{
+	(void)arg;
+	return err_set(err, RC_AGAIN, NULL, "the end");
+}
+
+static void
+test_no_permit_to_read_back(void **state)
+{
+	struct rewrite_result r;
+	struct err err = ERR_INIT;
+	(void)state;
+
+	uint64_t old = maker_pack(&m, MAKER_REPO_A, three, 3);
+	struct rewrite *w = begin(MAKER_REPO_A, (uint64_t)8 << 20);
+	OK(copy_pack(w, old, MAKER_REPO_A, &err));
+	assert_int_equal(finish_asking(w, old, no, &r, &err), RC_AGAIN);
+	assert_true(rewrite_free(w));
+	assert_int_equal(maker_file_count(&m), 1);
+	maker_check(&m);
 }
 
 /* ---- what others do meanwhile ---- */
@@ -742,6 +900,11 @@ main(void)
 		TEST(test_closed_packs_too),
 		TEST(test_several_new_packs),
 		TEST(test_a_pack_nobody_names),
+		TEST(test_many_times_the_size_of_a_pack),
+		TEST(test_a_pack_that_cannot_be_removed),
+		TEST(test_a_new_pack_that_the_disk_has_spoilt),
+		TEST(test_wrong_bytes_with_right_checksums),
+		TEST(test_no_permit_to_read_back),
 		TEST(test_rows_that_changed_stay_as_they_are),
 		TEST(test_a_late_mark_hits_nothing),
 		TEST(test_only_one_of_two_rewrites_counts),
