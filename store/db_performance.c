@@ -15,16 +15,21 @@ static const struct db_stmt stmt_load = {
 };
 static const struct db_stmt stmt_save = {
 	.name = "performance_save",
+	/* a clock that was set back makes a minute twice */
 	.sql = "INSERT INTO performance (version, at, figures)"
-	       " SELECT $1::smallint, timestamptz 'epoch' + us * interval '1 microsecond', f"
-	       " FROM unnest($2::bigint[], $3::bytea[]) AS u (us, f)"
+	       " SELECT DISTINCT ON (us) $1::smallint,"
+	       " timestamptz 'epoch' + us * interval '1 microsecond', f"
+	       " FROM unnest($2::bigint[], $3::bytea[]) WITH ORDINALITY AS u (us, f, n)"
+	       " ORDER BY us, n DESC"
 	       " ON CONFLICT (at) DO UPDATE SET version = excluded.version,"
 	       " figures = excluded.figures",
 	.params = 3,
 };
 static const struct db_stmt stmt_prune = {
 	.name = "performance_prune",
-	.sql = "DELETE FROM performance WHERE at <= (SELECT max(at) FROM performance)"
+	/* and one that was wrong, minutes that have not come yet */
+	.sql = "DELETE FROM performance WHERE at > now() + interval '1 day' OR at <="
+	       " (SELECT max(at) FROM performance WHERE at <= now() + interval '1 day')"
 	       " - $1 * interval '1 minute'",
 	.params = 1,
 	.types = (const uint32_t[]){DB_INT8},

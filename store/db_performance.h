@@ -26,8 +26,9 @@ typedef void db_performance_fn(void *arg, const struct performance_row *row);
  */
 enum rc db_performance_load(struct db *db, int version, size_t count, db_performance_fn *fn,
 	void *arg, struct err *err);
-/* Add rows of count figures each, replacing those of the same time, and delete those that are a day
- * older than the newest. At most DB_PERFORMANCE_ROWS_MAX. Errors of the database. */
+/* Add rows of count figures each, replacing those of the same time (of several with one time the
+ * last counts), and delete those that are a day older than the newest or more than a day in the
+ * future. At most DB_PERFORMANCE_ROWS_MAX. Errors of the database. */
 enum rc db_performance_save(struct db *db, int version, size_t count,
 	const struct performance_row *rows, size_t row_count, struct err *err);
 

@@ -422,7 +422,9 @@ void
 learner_step(struct learner *l, const struct learner_world *w, const struct load_figures *window)
 {
 	l->windows++;
-	l->audit_windows++;
+	/* a setting that somebody froze is not the learner's to pay for */
+	if (w->explore)
+		l->audit_windows++;
 	l->backoff_left = fmax(0, l->backoff_left - 1);
 	l->audit_left = fmax(0, l->audit_left - 1);
 	if (l->away) {

@@ -14,6 +14,7 @@
 #define MS_NS ((uint64_t)1000000)
 #define FIGURES_VERSION                                                                            \
 	1 /* of monitor.c's list; raise it if a figure changes its place or meaning */
+#define FUTURE_US      INT64_C(60000000) /* more than clocks are corrected by */
 #define MINUTES_A_SAVE 60 /* after an hour without a database the older minutes are let go */
 
 /* ---- numbers ---- */
@@ -105,6 +106,9 @@ take_minute(void *arg, const struct performance_row *row)
 	struct pilot *p = arg;
 	struct monitor_row m = {.at_us = row->at_us};
 
+	/* of a clock that was wrong: nothing after it would be saved */
+	if (row->at_us > clock_wall_us() + FUTURE_US)
+		return;
 	memcpy(m.values, row->figures, sizeof m.values);
 	monitor_restore(p->monitor, &m);
 	p->saved_minute_us = row->at_us;

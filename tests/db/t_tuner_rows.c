@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
 #include "cluster_fixture.h"
 #include "db_performance.h"
 #include "db_tuner.h"
@@ -223,6 +224,36 @@ minutes_come_back_in_order(void **state)
 }
 
 static void
+a_clock_that_was_set_back(void **state)
+{
+	const uint64_t figures[2][FIGURES] = {{1, 1, 1}, {2, 2, 2}};
+	const int64_t at = START_US + MINUTE_US;
+	const struct performance_row minutes[] = {
+		{at, figures[0]}, {at - MINUTE_US, figures[0]}, {at, figures[1]}};
+	(void)state;
+
+	assert_ok(db_performance_save(fx.db, 1, FIGURES, minutes, 3, &err));
+	load_minutes(1, FIGURES);
+	assert_int_equal(got_count, 2);
+	assert_true(got_at[1] == at);
+	assert_int_equal(got[1][0], 2);
+}
+
+static void
+minutes_of_the_future_do_not_stay(void **state)
+{
+	const uint64_t figures[FIGURES] = {1, 1, 1};
+	const int64_t year_us = INT64_C(365) * 24 * 60 * MINUTE_US;
+	const struct performance_row future = {clock_wall_us() + year_us, figures};
+	(void)state;
+
+	save_minutes(0, 3, 1);
+	assert_ok(db_performance_save(fx.db, 1, FIGURES, &future, 1, &err));
+	load_minutes(1, FIGURES);
+	assert_int_equal(got_count, 3);
+}
+
+static void
 other_versions_are_left_out(void **state)
 {
 	(void)state;
@@ -259,6 +290,8 @@ main(void)
 		TEST(the_last_mode_counts),
 		TEST(foreign_rows_are_cut),
 		TEST(minutes_come_back_in_order),
+		TEST(a_clock_that_was_set_back),
+		TEST(minutes_of_the_future_do_not_stay),
 		TEST(other_versions_are_left_out),
 		TEST(a_day_is_kept),
 	};

@@ -271,12 +271,15 @@ frozen_keeps_and_tries_nothing(void **state)
 	assert_true(learnt > 16);
 	tuner_set_mode(&t, TUNER_FROZEN, 1);
 	uint64_t last = t.decisions.last;
+	double unpaid = learner(LOAD_LARGE)->audit_windows;
 	run(LOAD_LARGE, 3);
 	for (int i = 0; i < 1000; i++) {
 		assert_int_equal(set_to(0), learnt);
 		window(LOAD_LARGE);
 	}
 	assert_int_equal(t.decisions.last, last);
+	/* the first audit after it does not stand for all of that time */
+	assert_true(learner(LOAD_LARGE)->audit_windows == unpaid);
 }
 
 static void
