@@ -143,12 +143,6 @@ unref(struct upload *u)
 
 /* ---- the stage ---- */
 
-static bool
-is_kind(const struct err *err, const char *kind)
-{
-	return err->kind != NULL && strcmp(err->kind, kind) == 0;
-}
-
 /* The name of a deleted stage is free once its row is gone, which takes a moment. */
 static enum rc
 open_again(struct request *rq, struct repo *repo, const char *name, uint64_t ttl_us,
@@ -161,14 +155,14 @@ open_again(struct request *rq, struct repo *repo, const char *name, uint64_t ttl
 		rc = stage_open(rq->srv->stages, repo, name, ttl_us, out, created, err);
 		if (rc == RC_OK)
 			rc = stage_check_open(*out, err);
-		if (!is_kind(err, "stage-not-found") || i == GONE_TRIES)
+		if (!err_is(err, "stage-not-found") || i == GONE_TRIES)
 			break;
 		stage_unref(*out);
 		*out = NULL;
 		err_clear(err);
 		nanosleep(&pause, NULL);
 	}
-	if (is_kind(err, "stage-not-found")) {
+	if (err_is(err, "stage-not-found")) {
 		err_clear(err);
 		rc = err_set(
 			err, RC_CONFLICT, "stage-busy", "stage \"%s\" is just being deleted", name);
@@ -245,9 +239,12 @@ plan_piece(struct upload *u, bool *goes_on, struct err *err)
 	if (!known)
 		total = r->total;
 	if (r->last < offset) {
-		u->plan = UPLOAD_REPEATED;
 		u->offset = offset;
 		u->put.total_bytes = total;
+		/* all bytes came before, but only now it is said that they are all */
+		*goes_on = total == offset && r->last + 1 == total;
+		u->passes_over = *goes_on;
+		u->plan = *goes_on ? UPLOAD_WHOLE : UPLOAD_REPEATED;
 		return RC_OK;
 	}
 	if (r->first != offset || r->last >= total)
@@ -451,7 +448,8 @@ upload_piece(struct upload *u, const uint8_t *data, size_t len)
 	if (u->plan != UPLOAD_REPEATED) {
 		if (!write_tail(u))
 			return 0;
-		taken = ingest_write(u->writer, data, len);
+		if (!u->passes_over)
+			taken = ingest_write(u->writer, data, len);
 		stage_live_received(u->stage, &u->put.live, taken);
 		if (ingest_failed(u->writer, &err))
 			refuse_now(u, &err);
@@ -563,7 +561,7 @@ total_or_null(uint64_t total)
 void
 upload_refuse(struct upload *u, const struct err *err)
 {
-	if (!is_kind(err, "offset-mismatch")) {
+	if (!err_is(err, "offset-mismatch")) {
 		reply_stage_problem(u->rq, u->stage, err);
 		return;
 	}

@@ -59,7 +59,9 @@ struct upload {
 	bool is_staged;
 	uint64_t offset;
 	struct tree_entry entry;
-	void *arg; /* the operation's; not for forsaken: the request may be gone */
+	bool passes_over; /* the body is a piece that was taken before, and now known to be the last
+			   */
+	void *arg;        /* the operation's; not for forsaken: the request may be gone */
 	/* owned by the HTTP thread after admission */
 	struct ingest_writer *writer;
 	bool is_open; /* a file is in the writer */

@@ -133,6 +133,7 @@ void stages_active(struct stages *ss, void (*fn)(void *arg, struct stage *s), vo
  * end. */
 struct stage_live {
 	const char *label;    /* path, or what it is */
+	bool is_path;         /* a path: "import" may be one too */
 	uint64_t total_bytes; /* of the body; UINT64_MAX unknown */
 	bool phased;          /* it knows itself how far it is: stage_live_plan, stage_live_reach */
 	_Atomic uint64_t received_bytes;

@@ -388,6 +388,12 @@ change_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 
 /* ---- what callers do ---- */
 
+static bool
+is_put_of(const struct stage_live *l, const char *path, size_t path_len)
+{
+	return l->is_path && strlen(l->label) == path_len && memcmp(l->label, path, path_len) == 0;
+}
+
 /* The row of a half upload, and the parts of the recipe that it names, belong to the put of the
  * path that came first; those beside it must neither replace nor delete them. */
 static bool
@@ -396,7 +402,8 @@ is_behind_another(struct stage *s, const struct stage_live *live)
 	const struct stage_live *l;
 
 	pthread_mutex_lock(&s->mtx);
-	for (l = s->lives.next; l != live && strcmp(l->label, live->label) != 0; l = l->next)
+	for (l = s->lives.next; l != live && !is_put_of(l, live->label, strlen(live->label));
+		l = l->next)
 		;
 	pthread_mutex_unlock(&s->mtx);
 	return l != live;
@@ -407,6 +414,7 @@ stage_put_begin(struct stage *s, struct stage_put *put, uint64_t body_bytes, str
 {
 	put->stage = s;
 	put->live.label = put->path;
+	put->live.is_path = true;
 	put->live.total_bytes = body_bytes;
 	enum rc rc = stage_live_begin(s, &put->live, err);
 	if (rc != RC_OK)
@@ -522,7 +530,7 @@ stage_path_busy(struct stage *s, const char *path, size_t path_len)
 
 	pthread_mutex_lock(&s->mtx);
 	for (struct stage_live *l = s->lives.next; l != &s->lives && !busy; l = l->next)
-		busy = strlen(l->label) == path_len && memcmp(l->label, path, path_len) == 0;
+		busy = is_put_of(l, path, path_len);
 	pthread_mutex_unlock(&s->mtx);
 	return busy;
 }

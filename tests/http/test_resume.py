@@ -57,6 +57,48 @@ def test_pieces_make_a_file(client, repo, noise):
     assert client.get(target).body == data
 
 
+@pytest.mark.parametrize("size", [100, 500_000])
+def test_the_total_is_said_last(client, repo, noise, size):
+    """Nobody knew that these bytes were all, until the last piece is sent once more with the total."""
+    data, target, half = noise(size), repo.stage_file("s", "f"), size // 2
+    assert piece(client, target, data[:half], 0, "*").status == 200
+    assert piece(client, target, data[half:], half, "*").status == 200
+    assert repo.staged("s") == {}
+    headers = {
+        "Content-Range": f"bytes {half}-{size - 1}/{size}",
+        "X-Checksum-Sha256": sha256(data),
+    }
+    last = client.put(target, data[half:], headers=headers)
+    assert last.status == 201, last
+    assert last.json()["size"] == size
+    assert client.get(target).body == data
+    repo.commit("s")
+    assert repo.read("main", "f") == data
+
+
+def test_the_end_of_a_chunked_upload_that_was_cut(client, repo, noise):
+    data, target = noise(300_000), repo.stage_file("s", "f")
+    interrupt(client, target, data, len(data), chunked=True)
+    assert settled_offset(client, target) == len(data)
+    assert piece(client, target, data[-1000:], len(data) - 1000, len(data)).status == 201
+    assert client.get(target).body == data
+
+
+@pytest.mark.parametrize("name", ["archive", "form", "import"])
+def test_a_file_named_like_a_job(client, repo, noise, name):
+    """An archive is on its way into the same stage: a path is no job, whatever it is called."""
+    data, target = noise(100_000), repo.stage_file("s", name)
+    with client.open() as connection:
+        connection.send_head(
+            "PUT", f"{repo.stage('s')}/archive", client.head_lines([("Transfer-Encoding", "chunked")])
+        )
+        connection.send_chunk(b"f" + bytes(99))
+        wait_until(lambda: client.get(repo.stage("s")).status == 200)
+        assert piece(client, target, data[:50_000], 0, len(data)).status == 200
+        assert piece(client, target, data[50_000:], 50_000, len(data)).status == 201
+        assert client.delete(target).status == 204
+
+
 def test_pieces_and_whole_have_one_id(client, repo, noise):
     data = noise(2_000_000)
     whole = repo.put("s", "whole", data)
