@@ -202,8 +202,7 @@ write_commit(struct db_tx *tx, void *arg, struct err *err)
 static bool
 is_unknown(enum rc rc, const struct err *err)
 {
-	return rc == RC_UNAVAILABLE && err->kind != NULL &&
-	       strcmp(err->kind, "commit-unknown") == 0;
+	return rc == RC_UNAVAILABLE && err_is(err, "commit-unknown");
 }
 
 /* Did the commit whose COMMIT got no answer happen? */
@@ -440,8 +439,7 @@ race(struct attempt *a, const struct tree_edit *edits, size_t count, struct err 
 			return rc;
 		a->swapped = false;
 		rc = try_once(a, edits, count, i > 0, &last_tree, &has_last_tree, err);
-		bool lost = rc == RC_CONFLICT && !a->swapped && err->kind != NULL &&
-			    strcmp(err->kind, "ref-conflict") == 0 &&
+		bool lost = rc == RC_CONFLICT && !a->swapped && err_is(err, "ref-conflict") &&
 			    a->request->mode == COMMIT_MERGE;
 		if (!lost)
 			return rc;
@@ -471,9 +469,10 @@ commit_make(struct history *h, const struct commit_request *request, struct comm
 	if (rc == RC_OK)
 		rc = race(&a, edits, count, err);
 	free(edits);
-	stage_end_commit(request->stage, rc == RC_OK ? &a.commit.id : NULL);
 	if (is_unknown(rc, err))
 		stage_doubt(request->stage);
+	else
+		stage_end_commit(request->stage, rc == RC_OK ? &a.commit.id : NULL);
 	new_nodes_clear(&a.nodes);
 	free(a.nodes.rows);
 	buf_done(&a.body);

@@ -146,12 +146,15 @@ import_abandon(struct import *job)
 		stage_abandon(job->is->o.stages, job->stage, &err);
 }
 
+/* Whoever cancels while nobody knows whether the commit was made is told just that. */
 static enum import_state
-state_after(const struct import *job, enum rc rc)
+state_after(const struct import *job, enum rc rc, const struct err *err)
 {
+	bool is_in_doubt = err_is(err, "commit-unknown");
+
 	if (rc == RC_OK)
 		return IMPORT_DONE;
-	if (!atomic_load((atomic_bool *)(uintptr_t)&job->stop))
+	if (is_in_doubt || !atomic_load((atomic_bool *)(uintptr_t)&job->stop))
 		return IMPORT_FAILED;
 	return job->cancelled ? IMPORT_CANCELLED : IMPORT_INTERRUPTED;
 }
@@ -171,7 +174,7 @@ import_end(struct import *job, enum rc rc, const struct err *err)
 	close(job->dir);
 	job->dir = -1;
 	pthread_mutex_lock(&is->mtx);
-	job->state = state_after(job, rc);
+	job->state = state_after(job, rc, err);
 	job->ended_us = clock_wall_us();
 	if (job->state == IMPORT_FAILED)
 		job->err = *err;

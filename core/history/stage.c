@@ -766,8 +766,10 @@ static void
 forget_if_idle(struct stages *ss, struct stage *s, uint64_t now)
 {
 	pthread_mutex_lock(&s->mtx);
-	bool idle = s->live_count == 0 && now > s->used_ns && now - s->used_ns > IDLE_NS &&
-		    s->state != STAGE_COMMITTING && s->state != STAGE_GONE;
+	/* one that failed shows nothing until it is read again: the sooner the better */
+	bool unused = s->state == STAGE_FAILED || (now > s->used_ns && now - s->used_ns > IDLE_NS);
+	bool idle = s->live_count == 0 && unused && s->state != STAGE_COMMITTING &&
+		    s->state != STAGE_GONE;
 	pthread_mutex_unlock(&s->mtx);
 	/* the registry's reference and the snapshot's: nobody else has it, and under the registry's
 	 * lock nobody can find it; a watcher holds one of its own */
