@@ -5,7 +5,9 @@
 
 static const struct db_stmt stmt_open = {
 	.name = "pack_open",
-	.sql = "INSERT INTO pack (repo_id) VALUES ($1) RETURNING id",
+	/* none for a repository that was dropped: its sweep has listed its packs, or will */
+	.sql = "INSERT INTO pack (repo_id) SELECT id FROM repo WHERE id = $1"
+	       " AND name IS NOT NULL FOR SHARE RETURNING id",
 	.params = 1,
 	.types = (const uint32_t[]){DB_INT8},
 };
@@ -94,9 +96,13 @@ run(struct db_tx *tx, void *arg, struct err *err)
 enum rc
 db_pack_open(struct db *db, uint64_t repo_id, uint64_t *id, struct err *err)
 {
-	struct query q = {&stmt_open, {(int64_t)repo_id}, id, 1, NULL};
+	size_t count = 0;
+	struct query q = {&stmt_open, {(int64_t)repo_id}, id, 1, &count};
 
-	return db_run(db, run, &q, err);
+	enum rc rc = db_run(db, run, &q, err);
+	if (rc == RC_OK && count == 0)
+		rc = err_set(err, RC_NOT_FOUND, "repo-not-found", "the repository was dropped");
+	return rc;
 }
 
 enum rc

@@ -116,6 +116,13 @@ append(struct worker *w, struct batch *batch, const struct ingest_space *space,
 
 	for (int tries = 1;; tries++) {
 		enum rc rc = packs_get(w->in, set, space, need, pack, err);
+		if (rc == RC_NOT_FOUND) {
+			/* the batch fails, and not all of it need be of that repository */
+			err_clear(err);
+			return err_set(err, RC_AGAIN, "overloaded",
+				"a repository was dropped while this was stored beside it; try "
+				"again");
+		}
 		if (rc != RC_OK)
 			return rc;
 		lean_on(w->in, batch, *pack);
