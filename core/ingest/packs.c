@@ -68,9 +68,8 @@ drop(struct ingest *in, struct pack_set *set, unsigned at)
 void
 packs_close_idle(struct ingest *in, struct pack_set *set, uint64_t idle_ns)
 {
-	uint64_t now = clock_mono_ns();
-
 	pthread_mutex_lock(&set->mtx);
+	uint64_t now = clock_mono_ns();
 	for (unsigned i = 0; i < set->count;) {
 		if (now - set->packs[i]->used_ns >= idle_ns)
 			drop(in, set, i);
