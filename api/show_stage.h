@@ -16,8 +16,6 @@
 
 /* What everything that came into a stage has cost so far. */
 void stage_receipt(struct stage *s, struct ingest_receipt *out);
-/* Add b to *sum. */
-void receipt_add(struct ingest_receipt *sum, const struct ingest_receipt *b);
 
 /* Append a receipt as canonical JSON: sorted keys, no white space, at most RECEIPT_BYTES_MAX bytes.
  * total_ns is wall-clock time. Does not allocate but through out. */

@@ -24,13 +24,19 @@
 
 static const char *const query[] = {"prefix", NULL};
 
-/* One part. Its content is known once done was called. */
+/* One part, until the form ends: small, because a form has many. */
+struct form_part {
+	struct form_part *next;
+	struct content content; /* once its file is done */
+	size_t path_len;
+	char path[]; /* NUL-terminated */
+};
+
+/* While it is in the engine. */
 struct form_file {
 	struct ingest_file file; /* first */
 	struct form *form;
-	struct form_file *next;
-	size_t path_len;
-	char path[]; /* NUL-terminated */
+	struct form_part *part;
 };
 
 struct form {
@@ -45,13 +51,14 @@ struct form {
 	struct ingest_writer *writer;
 	bool is_open; /* a file is in the writer */
 	/* one thread at a time: the HTTP thread, then the worker; freed with the form */
-	struct form_file *files;
-	size_t file_count;
+	struct form_part *parts; /* newest first */
+	size_t part_count;
 	/* guarded by mtx */
 	pthread_mutex_t mtx;
 	pthread_cond_t settled;
 	size_t pending; /* files in the engine */
 	struct err err; /* the first failure of one */
+	struct ingest_receipt cost;
 
 	atomic_size_t refs;
 };
@@ -73,10 +80,10 @@ unref(struct form *f)
 	if (atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
 	leave(f);
-	while (f->files != NULL) {
-		struct form_file *file = f->files;
-		f->files = file->next;
-		free(file);
+	while (f->parts != NULL) {
+		struct form_part *part = f->parts;
+		f->parts = part->next;
+		free(part);
 	}
 	stage_unref(f->stage);
 	pthread_cond_destroy(&f->settled);
@@ -94,9 +101,12 @@ file_done(struct ingest_rider *rider, enum rc rc, const struct err *err)
 	pthread_mutex_lock(&f->mtx);
 	if (rc != RC_OK && f->err.rc == RC_OK)
 		f->err = *err;
+	file->part->content = file->file.content;
+	ingest_receipt_add(&f->cost, &file->file.receipt);
 	if (--f->pending == 0)
 		pthread_cond_signal(&f->settled);
 	pthread_mutex_unlock(&f->mtx);
+	free(file);
 	unref(f);
 }
 
@@ -144,21 +154,26 @@ begin_part(void *arg, const struct multipart_part *part, struct err *err)
 	char path[PATH_BYTES_MAX + 1];
 	size_t len = 0;
 
-	if (f->file_count == PARTS_MAX)
+	if (f->part_count == PARTS_MAX)
 		return err_set(err, RC_INVALID, "form-invalid",
 			"the form has more than %d parts; send an archive", PARTS_MAX);
 	enum rc rc = part_path(f, part, path, &len, err);
 	if (rc != RC_OK)
 		return rc;
-	struct form_file *file = calloc(1, sizeof *file + len + 1);
-	if (file == NULL)
+	struct form_part *new_part = calloc(1, sizeof *new_part + len + 1);
+	struct form_file *file = calloc(1, sizeof *file);
+	if (new_part == NULL || file == NULL) {
+		free(new_part);
+		free(file);
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	memcpy(file->path, path, len + 1);
-	file->path_len = len;
+	}
+	memcpy(new_part->path, path, len + 1);
+	new_part->path_len = len;
+	new_part->next = f->parts;
+	f->parts = new_part;
+	f->part_count++;
 	file->form = f;
-	file->next = f->files;
-	f->files = file;
-	f->file_count++;
+	file->part = new_part;
 	file->file.rider.ops = &file_ops;
 	file->file.meter = stage_meter(f->stage);
 	atomic_fetch_add(&f->refs, 1); /* until file_done */
@@ -315,27 +330,24 @@ wait_for_files(struct form *f, struct err *err)
 }
 
 static enum rc
-stage_files(struct form *f, struct err *err)
+stage_parts(struct form *f, struct err *err)
 {
-	size_t i = f->file_count;
+	size_t i = f->part_count;
 	struct stage_change *changes = calloc(i + 1, sizeof *changes);
 
 	if (changes == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
-	/* the list is newest first; of two with one name the last shall win */
-	for (struct form_file *file = f->files; file != NULL; file = file->next)
+	/* of two with one name the last shall win */
+	for (struct form_part *part = f->parts; part != NULL; part = part->next)
 		changes[--i] = (struct stage_change){
-			.path = file->path,
-			.path_len = file->path_len,
-			.content = file->file.content,
+			.path = part->path,
+			.path_len = part->path_len,
+			.content = part->content,
 			.mode = f->mode,
 			.mtime_ns = f->mtime_ns,
 		};
-	struct ingest_receipt cost = {0};
-	for (struct form_file *file = f->files; file != NULL; file = file->next)
-		receipt_add(&cost, &file->file.receipt);
-	enum rc rc = f->file_count > 0
-			     ? stage_apply_costly(f->stage, changes, f->file_count, &cost, err)
+	enum rc rc = f->part_count > 0
+			     ? stage_apply_costly(f->stage, changes, f->part_count, &f->cost, err)
 			     : RC_OK;
 	free(changes);
 	return rc;
@@ -345,14 +357,13 @@ static void
 answer(struct form *f)
 {
 	struct batch_result batch = {
-		.files = f->file_count,
+		.files = f->part_count,
 		.total_ns = clock_mono_ns() - f->rq->started_ns,
+		.receipt = f->cost,
 	};
 
-	for (struct form_file *file = f->files; file != NULL; file = file->next) {
-		batch.bytes += file->file.content.size;
-		receipt_add(&batch.receipt, &file->file.receipt);
-	}
+	for (const struct form_part *part = f->parts; part != NULL; part = part->next)
+		batch.bytes += part->content.size;
 	leave(f);
 	reply_json(f->rq, 201, show_batch(f->stage, &batch));
 }
@@ -367,7 +378,7 @@ run(struct request *rq)
 	if (rc == RC_OK)
 		rc = wait_for_files(f, &err);
 	if (rc == RC_OK)
-		rc = stage_files(f, &err);
+		rc = stage_parts(f, &err);
 	if (rc == RC_OK)
 		answer(f);
 	else
