@@ -2,12 +2,12 @@
 #include <string.h>
 
 #include "cursor.h"
+#include "list_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
 #include "services.h"
 #include "show_commit.h"
-#include "show_entry.h"
 
 /* Messages and metadata are large at worst: a page ends early once it holds this much, looked at
  * after every few commits. */
@@ -16,7 +16,7 @@
 
 struct page {
 	const struct repo *repo;
-	json_t *items;
+	struct list_page list;
 	size_t bytes;
 };
 
@@ -26,7 +26,7 @@ add(void *arg, const struct commit *c)
 	struct page *p = arg;
 
 	p->bytes += c->canonical.len;
-	json_array_append_new(p->items, show_commit(p->repo, c));
+	list_page_add(&p->list, show_commit(p->repo, c));
 }
 
 /* Where the page begins: where its cursor or the ref says. */
@@ -99,13 +99,13 @@ answer(struct request *rq)
 		!parse_repo(rq, &repo) || !find_start(rq, repo, &from, &at))
 		return;
 	p.repo = repo;
-	p.items = json_array();
+	list_page_begin(&p.list);
 	if (walk(rq, &p, &at, limit, &more, &err) != RC_OK) {
-		json_decref(p.items);
+		list_page_done(&p.list);
 		reply_problem(rq, &err);
 		return;
 	}
-	reply_json(rq, 200, show_page(p.items, more ? cursor_make(&scope, &at, sizeof at) : NULL));
+	list_page_reply(&p.list, rq, more, more ? cursor_make(&scope, &at, sizeof at) : NULL);
 }
 
 static void

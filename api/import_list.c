@@ -5,36 +5,33 @@
 
 #include "cursor.h"
 #include "hex.h"
+#include "list_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
 #include "services.h"
-#include "show_entry.h"
 #include "show_import.h"
 
 struct page {
-	json_t *items;
-	size_t limit;
-	size_t count;
+	struct list_page list;
 	char last[24]; /* id of the last one on the page */
 };
 
-/* One more than the page holds is asked for, to know whether there is more. */
 static void
 add(void *arg, const struct import_info *info)
 {
 	struct page *p = arg;
 
-	if (p->count++ >= p->limit)
+	if (!list_page_offer(&p->list))
 		return;
-	json_array_append_new(p->items, show_import(info));
+	list_page_add(&p->list, show_import(info));
 	snprintf(p->last, sizeof p->last, "%" PRIu64, info->id);
 }
 
 static void
 answer(struct request *rq)
 {
-	struct page p = {.count = 0};
+	struct page p = {.list.count = 0};
 	struct cursor_scope scope;
 	struct cursor from;
 	struct repo *repo;
@@ -43,20 +40,21 @@ answer(struct request *rq)
 
 	cursor_scope_init(&scope, CURSOR_IMPORTS);
 	cursor_scope_add_param(&scope, rq, "repo");
-	if (!parse_limit(rq, &p.limit) || !cursor_take(rq, &scope, &from) || !parse_repo(rq, &repo))
+	if (!parse_limit(rq, &p.list.limit) || !cursor_take(rq, &scope, &from) ||
+		!parse_repo(rq, &repo))
 		return;
 	if (from.len > 0)
 		parse_u64((const char *)from.data, from.len, &before);
-	p.items = json_array();
-	if (import_list(rq->srv->imports, repo, before, p.limit + 1, add, &p, &err) != RC_OK) {
-		json_decref(p.items);
+	list_page_begin(&p.list);
+	if (import_list(rq->srv->imports, repo, before, p.list.limit + 1, add, &p, &err) != RC_OK) {
+		list_page_done(&p.list);
 		reply_problem(rq, &err);
 		return;
 	}
 	reply_header(rq, "Cache-Control", "no-store");
-	reply_json(rq, 200,
-		show_page(p.items,
-			p.count > p.limit ? cursor_make(&scope, p.last, strlen(p.last)) : NULL));
+	bool more = list_page_is_cut(&p.list);
+	list_page_reply(
+		&p.list, rq, more, more ? cursor_make(&scope, p.last, strlen(p.last)) : NULL);
 }
 
 static void

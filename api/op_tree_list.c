@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "cursor.h"
-#include "entry_page.h"
+#include "list_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
@@ -14,7 +14,7 @@
  * one snapshot. */
 struct page {
 	struct sha256 commit_id;
-	struct entry_page items;
+	struct list_page items;
 	uint8_t cursor[sizeof(struct sha256) + PATH_BYTES_MAX + 1];
 	size_t cursor_len;
 };
@@ -28,9 +28,9 @@ add(void *arg, const struct tree_list_item *item)
 	if (at + item->name_len > sizeof p->cursor)
 		return false;
 	if (item->entry != NULL)
-		entry_page_add(&p->items, item->entry);
+		list_page_add_entry(&p->items, item->entry);
 	else
-		entry_page_add_prefix(&p->items, item->name, item->name_len);
+		list_page_add_prefix(&p->items, item->name, item->name_len);
 	memcpy(p->cursor, &p->commit_id, at);
 	memcpy(p->cursor + at, item->name, item->name_len);
 	p->cursor_len = at + item->name_len;
@@ -99,17 +99,17 @@ list(struct request *rq, struct repo *repo, struct list_request *l, const struct
 	}
 	l->query.fn = add;
 	l->query.arg = &p;
-	entry_page_init(&p.items);
+	list_page_begin(&p.items);
 	history_nodes_init(&nodes, &rq->srv->history, repo);
 	if (tree_list(&nodes.view.store, &c->tree, &l->query, &more, &err) != RC_OK) {
-		entry_page_done(&p.items);
+		list_page_done(&p.items);
 		reply_problem(rq, &err);
 		return;
 	}
 	char hex[SHA256_HEX_BYTES];
 	sha256_hex(&c->id, hex);
 	reply_header(rq, "Digstore-Commit", "%s", hex);
-	entry_page_reply(
+	list_page_reply(
 		&p.items, rq, more, more ? cursor_make(&l->scope, p.cursor, p.cursor_len) : NULL);
 }
 

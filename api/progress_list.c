@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "cursor.h"
+#include "list_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
 #include "services.h"
-#include "show_entry.h"
 #include "show_progress.h"
 
 struct live {
@@ -108,20 +108,18 @@ static void
 reply_page(struct request *rq, struct list *l, const struct cursor_scope *scope,
 	const struct cursor *from, size_t limit)
 {
-	json_t *items = json_array();
+	struct list_page page = {.limit = limit};
 
+	list_page_begin(&page);
 	if (l->count > 0)
 		qsort(l->items, l->count, sizeof *l->items, compare);
 	size_t at = find_start(l, from);
 	size_t end = l->count - at > limit ? at + limit : l->count;
-	bool ok = !l->failed;
-	for (size_t i = at; ok && i < end; i++)
-		ok = json_array_append_new(items, show(l->items[i].stage)) == 0;
-	json_t *cursor = end < l->count ? make_cursor(scope, &l->items[end - 1]) : NULL;
+	for (size_t i = at; i < end; i++)
+		list_page_add(&page, show(l->items[i].stage));
+	bool more = end < l->count;
 	reply_header(rq, "Cache-Control", "no-store");
-	reply_json(rq, 200, show_page(ok ? items : NULL, cursor));
-	if (!ok)
-		json_decref(items);
+	list_page_reply(&page, rq, more, more ? make_cursor(scope, &l->items[end - 1]) : NULL);
 }
 
 static void
@@ -130,13 +128,19 @@ answer(struct request *rq)
 	struct list l = {.count = 0};
 	struct cursor_scope scope;
 	struct cursor from;
+	struct err err = ERR_INIT;
 	size_t limit;
 
 	cursor_scope_init(&scope, CURSOR_PROGRESS);
 	if (!parse_limit(rq, &limit) || !cursor_take(rq, &scope, &from))
 		return;
 	stages_active(rq->srv->stages, add, &l);
-	reply_page(rq, &l, &scope, &from, limit);
+	if (l.failed) {
+		err_set(&err, RC_NOMEM, "no-memory", "out of memory");
+		reply_problem(rq, &err);
+	} else {
+		reply_page(rq, &l, &scope, &from, limit);
+	}
 	for (size_t i = 0; i < l.count; i++)
 		stage_unref(l.items[i].stage);
 	free(l.items);

@@ -3,36 +3,33 @@
 #include <string.h>
 
 #include "cursor.h"
+#include "list_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
 #include "services.h"
 #include "show_commit.h"
-#include "show_entry.h"
 
 struct page {
-	json_t *items;
-	size_t limit;
-	size_t count;
+	struct list_page list;
 	char last[REF_NAME_BYTES_MAX + 1];
 };
 
-/* One more than the page holds is asked for, to know whether there is more. */
 static void
 add(void *arg, const struct ref_row *row)
 {
 	struct page *p = arg;
 
-	if (p->count++ >= p->limit)
+	if (!list_page_offer(&p->list))
 		return;
-	json_array_append_new(p->items, show_ref(row));
+	list_page_add(&p->list, show_ref(row));
 	snprintf(p->last, sizeof p->last, "%s", row->name);
 }
 
 static void
 answer(struct request *rq)
 {
-	struct page p = {.count = 0};
+	struct page p = {.list.count = 0};
 	struct cursor_scope scope;
 	struct cursor from;
 	struct repo *repo;
@@ -40,18 +37,19 @@ answer(struct request *rq)
 
 	cursor_scope_init(&scope, CURSOR_REFS);
 	cursor_scope_add_param(&scope, rq, "repo");
-	if (!parse_limit(rq, &p.limit) || !cursor_take(rq, &scope, &from) || !parse_repo(rq, &repo))
+	if (!parse_limit(rq, &p.list.limit) || !cursor_take(rq, &scope, &from) ||
+		!parse_repo(rq, &repo))
 		return;
-	p.items = json_array();
-	if (ref_list(&rq->srv->history, repo, "", (const char *)from.data, p.limit + 1, add, &p,
-		    &err) != RC_OK) {
-		json_decref(p.items);
+	list_page_begin(&p.list);
+	if (ref_list(&rq->srv->history, repo, "", (const char *)from.data, p.list.limit + 1, add,
+		    &p, &err) != RC_OK) {
+		list_page_done(&p.list);
 		reply_problem(rq, &err);
 		return;
 	}
-	reply_json(rq, 200,
-		show_page(p.items,
-			p.count > p.limit ? cursor_make(&scope, p.last, strlen(p.last)) : NULL));
+	bool more = list_page_is_cut(&p.list);
+	list_page_reply(
+		&p.list, rq, more, more ? cursor_make(&scope, p.last, strlen(p.last)) : NULL);
 }
 
 static void

@@ -108,10 +108,3 @@ show_prefix_text(struct buf *out, const char *name, size_t len)
 	show_path_text(out, name, len);
 	buf_add_str(out, ",\"type\":\"prefix\"}");
 }
-
-json_t *
-show_page(json_t *items, json_t *cursor)
-{
-	return json_pack(
-		"{s:o, s:o}", "items", items, "next_cursor", cursor != NULL ? cursor : json_null());
-}

@@ -32,7 +32,4 @@ void show_entry_text(struct buf *out, const struct tree_entry *e);
 /* An object: path, type "prefix". */
 void show_prefix_text(struct buf *out, const char *name, size_t len);
 
-/* {"items": items, "next_cursor": cursor}; both stolen, cursor NULL means null. */
-json_t *show_page(json_t *items, json_t *cursor);
-
 #endif

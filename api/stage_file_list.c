@@ -3,7 +3,7 @@
 
 #include "buf.h"
 #include "cursor.h"
-#include "entry_page.h"
+#include "list_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
@@ -26,13 +26,13 @@ keep(void *arg, const struct tree_entry *e)
 
 /* *last is the last path, borrowed from b. */
 static void
-show_entries(const struct buf *b, struct entry_page *page, struct tree_entry *last)
+show_entries(const struct buf *b, struct list_page *page, struct tree_entry *last)
 {
 	for (size_t at = 0; at < b->len; at += last->path_len) {
 		memcpy(last, b->data + at, sizeof *last);
 		at += sizeof *last;
 		last->path = (const char *)b->data + at;
-		entry_page_add(page, last);
+		list_page_add_entry(page, last);
 	}
 }
 
@@ -41,7 +41,7 @@ answer(struct request *rq, struct stage *s)
 {
 	struct tree_entry last = {.path_len = 0};
 	struct cursor_scope scope;
-	struct entry_page page;
+	struct list_page page;
 	struct cursor from;
 	struct buf entries;
 	struct err err = ERR_INIT;
@@ -59,9 +59,9 @@ answer(struct request *rq, struct stage *s)
 	bool more = stage_file_list(
 		s, prefix, prefix_len, (const char *)from.data, from.len, limit, keep, &entries);
 	if (buf_ok(&entries)) {
-		entry_page_init(&page);
+		list_page_begin(&page);
 		show_entries(&entries, &page, &last);
-		entry_page_reply(&page, rq, more,
+		list_page_reply(&page, rq, more,
 			more ? cursor_make(&scope, last.path, last.path_len) : NULL);
 	} else {
 		err_set(&err, RC_NOMEM, "no-memory", "out of memory");

@@ -3,11 +3,11 @@
 #include <string.h>
 
 #include "cursor.h"
+#include "list_page.h"
 #include "ops.h"
 #include "parse.h"
 #include "problem.h"
 #include "services.h"
-#include "show_entry.h"
 #include "show_stage.h"
 
 #define BATCH 100 /* stages looked at in one go; with a state in mind most may not be wanted */
@@ -17,9 +17,7 @@ static const char *const query[] = {"state", "limit", "cursor", NULL};
 struct page {
 	struct stages *stages;
 	struct repo *repo;
-	json_t *items;
-	size_t limit;
-	size_t count; /* of the page, and one more if there is one */
+	struct list_page list;
 	size_t seen;
 	bool any_state;
 	enum stage_state state;
@@ -38,11 +36,11 @@ add(void *arg, const struct stage_info *info)
 	p->seen++;
 	snprintf(p->after, sizeof p->after, "%s", info->name);
 	if (info->state == STAGE_GONE || (!p->any_state && info->state != p->state) ||
-		p->count > p->limit ||
+		list_page_is_cut(&p->list) ||
 		stage_find(p->stages, p->repo, info->name, &s, &gone) != RC_OK)
 		return;
-	if (p->count++ < p->limit) {
-		json_array_append_new(p->items, show_stage(s));
+	if (list_page_offer(&p->list)) {
+		list_page_add(&p->list, show_stage(s));
 		snprintf(p->last, sizeof p->last, "%s", info->name);
 	}
 	stage_unref(s);
@@ -70,7 +68,7 @@ fill(struct page *p, struct err *err)
 	do {
 		p->seen = 0;
 		rc = stage_list(p->stages, p->repo, p->after, BATCH, add, p, err);
-	} while (rc == RC_OK && p->seen > 0 && p->count <= p->limit);
+	} while (rc == RC_OK && p->seen > 0 && !list_page_is_cut(&p->list));
 	return rc;
 }
 
@@ -85,20 +83,20 @@ answer(struct request *rq)
 	cursor_scope_init(&scope, CURSOR_STAGES);
 	cursor_scope_add_param(&scope, rq, "repo");
 	cursor_scope_add_query(&scope, rq, "state");
-	if (!parse_limit(rq, &p.limit) || !take_state(rq, &p) || !cursor_take(rq, &scope, &from) ||
-		!parse_repo(rq, &p.repo))
+	if (!parse_limit(rq, &p.list.limit) || !take_state(rq, &p) ||
+		!cursor_take(rq, &scope, &from) || !parse_repo(rq, &p.repo))
 		return;
 	if (from.len < sizeof p.after)
 		memcpy(p.after, from.data, from.len);
-	p.items = json_array();
+	list_page_begin(&p.list);
 	if (fill(&p, &err) != RC_OK) {
-		json_decref(p.items);
+		list_page_done(&p.list);
 		reply_problem(rq, &err);
 		return;
 	}
-	reply_json(rq, 200,
-		show_page(p.items,
-			p.count > p.limit ? cursor_make(&scope, p.last, strlen(p.last)) : NULL));
+	bool more = list_page_is_cut(&p.list);
+	list_page_reply(
+		&p.list, rq, more, more ? cursor_make(&scope, p.last, strlen(p.last)) : NULL);
 }
 
 static void

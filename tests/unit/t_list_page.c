@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "entry_page.h"
 #include "fake_request.h"
+#include "list_page.h"
 #include "parse.h"
 #include "path.h"
 
@@ -32,9 +32,9 @@ expected(const struct tree_entry *e, const char *mtime)
 }
 
 static json_t *
-answer_of(struct fake *f, struct entry_page *page, bool more, json_t *cursor)
+answer_of(struct fake *f, struct list_page *page, bool more, json_t *cursor)
 {
-	entry_page_reply(page, &f->rq, more, cursor);
+	list_page_reply(page, &f->rq, more, cursor);
 	return fake_json(f);
 }
 
@@ -56,11 +56,11 @@ static void
 test_no_entries(void **state)
 {
 	(void)state;
-	struct entry_page page;
+	struct list_page page = {.limit = PARSE_LIMIT_MAX};
 	struct fake f;
 
 	fake_init(&f, METHOD_GET);
-	entry_page_init(&page);
+	list_page_begin(&page);
 	json_t *got = answer_of(&f, &page, false, NULL);
 	json_t *want = json_pack("{s:[], s:n}", "items", "next_cursor");
 	assert_true(json_equal(got, want));
@@ -89,19 +89,19 @@ test_entries_are_what_a_parser_reads(void **state)
 		{"sp ace/<&'>", INT64_MAX, 0100644, INT64_MIN, "1677-09-21T00:12:43.145224192Z"},
 		{"z/{}[],:", 99999, 0644, INT64_MAX, "2262-04-11T23:47:16.854775807Z"},
 	};
-	struct entry_page page;
+	struct list_page page = {.limit = PARSE_LIMIT_MAX};
 	struct fake f;
 	json_t *items = json_array();
 
 	fake_init(&f, METHOD_GET);
-	entry_page_init(&page);
+	list_page_begin(&page);
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct tree_entry e =
 			entry(cases[i].path, cases[i].size, cases[i].mode, cases[i].mtime_ns);
-		entry_page_add(&page, &e);
+		list_page_add_entry(&page, &e);
 		json_array_append_new(items, expected(&e, cases[i].mtime));
 		if (i == 2) {
-			entry_page_add_prefix(&page, "x\"y/", 4);
+			list_page_add_prefix(&page, "x\"y/", 4);
 			json_array_append_new(
 				items, json_pack("{s:s, s:s}", "path", "x\"y/", "type", "prefix"));
 		}
@@ -120,7 +120,7 @@ test_largest_page(void **state)
 {
 	(void)state;
 	char path[PATH_BYTES_MAX + 1];
-	struct entry_page page;
+	struct list_page page = {.limit = PARSE_LIMIT_MAX};
 	struct fake f;
 
 	memset(path, '"', sizeof path - 1);
@@ -130,9 +130,9 @@ test_largest_page(void **state)
 		path[i] = '/';
 	const struct tree_entry e = entry(path, UINT64_C(1) << 62, 0777, INT64_MIN);
 	fake_init(&f, METHOD_GET);
-	entry_page_init(&page);
+	list_page_begin(&page);
 	for (int i = 0; i < PARSE_LIMIT_MAX; i++)
-		entry_page_add(&page, &e);
+		list_page_add_entry(&page, &e);
 	json_t *got = answer_of(&f, &page, true, json_string("more"));
 	assert_int_equal(json_array_size(json_object_get(got, "items")), PARSE_LIMIT_MAX);
 	json_decref(got);
@@ -144,11 +144,11 @@ static void
 test_no_memory_for_the_cursor(void **state)
 {
 	(void)state;
-	struct entry_page page;
+	struct list_page page = {.limit = PARSE_LIMIT_MAX};
 	struct fake f;
 
 	fake_init(&f, METHOD_GET);
-	entry_page_init(&page);
+	list_page_begin(&page);
 	json_t *got = answer_of(&f, &page, true, NULL);
 	assert_string_equal(fake_kind(&f), "no-memory");
 	json_decref(got);
