@@ -677,6 +677,39 @@ no_parts_are_left_behind(void **state)
 	}
 }
 
+/* Its last COMMIT happened and nobody was told: the file's row leads to its parts, which stay. */
+static void
+parts_stay_while_a_commit_is_in_doubt(void **state)
+{
+	static uint64_t ids[9000];
+	struct sim_file f, next;
+	(void)state;
+
+	for (size_t i = 0; i < 9000; i++)
+		ids[i] = i % SIM_CHUNK_IDS;
+	sim_file_init(&f, ids, 9000, false);
+	for (int i = 0; i < 4; i++) {
+		struct batch *b = sim_batch();
+		sim_piece(b, &f, 2200, PIECE_MORE);
+		sim_push(b);
+		sim_commit(SIM_TX_OK);
+	}
+	struct batch *b = sim_batch();
+	sim_piece(b, &f, f.id_count - f.cut, PIECE_WHOLE);
+	sim_push(b);
+	sim_commit(SIM_TX_UNKNOWN);
+	assert_int_equal(f.done_calls, 1);
+	assert_int_equal(f.rc, RC_UNAVAILABLE);
+	assert_int_equal(sim_file_rows(), 1);
+	for (int i = 0; i < 2; i++) {
+		make(&next, 0, 1);
+		sim_push_whole(&next);
+		sim_commit(SIM_TX_OK);
+		assert_ok(&next);
+	}
+	assert_int_equal(sim_parts_of(f.file.recipe_id), 3);
+}
+
 /* ---- accounts ---- */
 
 /* The time of a group counts once for each meter that took part, however the files lie. */
@@ -813,6 +846,7 @@ main(void)
 		TEST(a_checkpoint_ends_leaning),
 		TEST(a_checkpoint_finds_the_failure),
 		TEST(no_parts_are_left_behind),
+		TEST(parts_stay_while_a_commit_is_in_doubt),
 		TEST(a_group_counts_once_a_meter),
 		TEST(receipts_add_up),
 		TEST(a_full_queue_is_reason_enough),
