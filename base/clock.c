@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#define US_PER_S INT64_C(1000000)
 #define NS_PER_S INT64_C(1000000000)
 
 static uint64_t
@@ -33,21 +34,28 @@ clock_thread_cpu_ns(void)
 	return read_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
-/* Floor division, so that times before 1970 keep a microsecond part of 0..999999. */
-static void
-split(int64_t wall_us, struct tm *tm, int *us)
+/* Whole units of *t stay in it, the rest is returned; rounded down, so that times before 1970 keep
+ * a rest of 0 to unit - 1. */
+static unsigned
+take_rest(int64_t *t, int64_t unit)
 {
-	int64_t s = wall_us / 1000000;
-	int64_t rest = wall_us % 1000000;
+	int64_t rest = *t % unit;
 
+	*t /= unit;
 	if (rest < 0) {
-		rest += 1000000;
-		s--;
+		rest += unit;
+		--*t;
 	}
-	time_t t = (time_t)s;
+	return (unsigned)rest;
+}
+
+static void
+to_utc(int64_t seconds, struct tm *tm)
+{
+	time_t t = (time_t)seconds;
+
 	if (gmtime_r(&t, tm) == NULL)
 		memset(tm, 0, sizeof *tm);
-	*us = (int)rest;
 }
 
 static char *
@@ -89,13 +97,13 @@ put_seconds(char *at, const struct tm *tm)
 void
 clock_rfc3339(int64_t wall_us, char *out)
 {
+	unsigned us = take_rest(&wall_us, US_PER_S);
 	struct tm tm;
-	int us;
 
-	split(wall_us, &tm, &us);
+	to_utc(wall_us, &tm);
 	char *at = put_seconds(out, &tm);
 	*at++ = '.';
-	at = put_digits(at, 6, (unsigned)us);
+	at = put_digits(at, 6, us);
 	*at++ = 'Z';
 	*at = '\0';
 }
@@ -103,20 +111,14 @@ clock_rfc3339(int64_t wall_us, char *out)
 void
 clock_rfc3339_ns(int64_t wall_ns, char *out)
 {
-	int64_t s = wall_ns / NS_PER_S;
-	int64_t ns = wall_ns % NS_PER_S;
+	unsigned ns = take_rest(&wall_ns, NS_PER_S);
 	struct tm tm;
-	int us;
 
-	if (ns < 0) {
-		ns += NS_PER_S;
-		s--;
-	}
-	split(s * 1000000, &tm, &us);
+	to_utc(wall_ns, &tm);
 	char *at = put_seconds(out, &tm);
 	if (ns > 0) {
 		*at++ = '.';
-		at = put_digits(at, 9, (unsigned)ns);
+		at = put_digits(at, 9, ns);
 		while (at[-1] == '0')
 			at--;
 	}
@@ -129,9 +131,9 @@ void
 clock_http_date(int64_t wall_us, char *out)
 {
 	struct tm tm;
-	int us;
 
-	split(wall_us, &tm, &us);
+	take_rest(&wall_us, US_PER_S);
+	to_utc(wall_us, &tm);
 	strftime(out, CLOCK_RFC3339_BYTES, "%a, %d %b %Y %H:%M:%S GMT", &tm);
 }
 
