@@ -211,17 +211,6 @@ db_exec(struct db_tx *tx, const struct db_stmt *stmt, const struct db_params *pa
 	return note_failure(tx, db_result_wrap(res, out, err));
 }
 
-static void
-add_number(struct db_params *p, uint32_t type, uint64_t n)
-{
-	if (type == DB_INT2)
-		db_add_i16(p, (int16_t)n);
-	else if (type == DB_INT4)
-		db_add_i32(p, (int32_t)n);
-	else
-		db_add_i64(p, (int64_t)n);
-}
-
 enum rc
 db_exec_numbers(struct db_tx *tx, const struct db_stmt *stmt, const uint64_t *numbers,
 	uint64_t *rows, struct err *err)
@@ -230,8 +219,7 @@ db_exec_numbers(struct db_tx *tx, const struct db_stmt *stmt, const uint64_t *nu
 	struct db_params p;
 
 	db_params_init(&p);
-	for (unsigned i = 0; i < stmt->params; i++)
-		add_number(&p, stmt->types[i], numbers[i]);
+	db_add_numbers(&p, stmt, numbers);
 	enum rc rc = db_exec(tx, stmt, &p, &r, err);
 	if (rc == RC_OK && rows != NULL)
 		*rows = db_affected(r);

@@ -124,7 +124,7 @@ void db_counters(struct db *db, struct db_counters *out);
  * caller until db_result_free, also past the end of the transaction. */
 enum rc db_exec(struct db_tx *tx, const struct db_stmt *stmt, const struct db_params *params,
 	struct db_result **out, struct err *err);
-/* db_exec of a statement whose parameters are all integers of types it names. *rows (may be NULL):
+/* db_exec of a statement with db_add_numbers. *rows (may be NULL):
  * how many it gave or changed. */
 enum rc db_exec_numbers(struct db_tx *tx, const struct db_stmt *stmt, const uint64_t *numbers,
 	uint64_t *rows, struct err *err);
@@ -179,6 +179,8 @@ void db_add_bool(struct db_params *p, bool v);
 void db_add_i16(struct db_params *p, int16_t v);
 void db_add_i32(struct db_params *p, int32_t v);
 void db_add_i64(struct db_params *p, int64_t v);
+/* All parameters of a statement whose types it names, all of them integers. */
+void db_add_numbers(struct db_params *p, const struct db_stmt *stmt, const uint64_t *numbers);
 void db_add_text(struct db_params *p, const char *text, size_t len);
 /* NUL-terminated text. */
 void db_add_str(struct db_params *p, const char *text);

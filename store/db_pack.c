@@ -6,10 +6,10 @@
 static const struct db_stmt stmt_open = {
 	.name = "pack_open",
 	/* none for a repository that was dropped: its sweep has listed its packs, or will */
-	.sql = "INSERT INTO pack (repo_id) SELECT id FROM repo WHERE id = $1"
+	.sql = "INSERT INTO pack (repo_id, state) SELECT id, $2 FROM repo WHERE id = $1"
 	       " AND name IS NOT NULL FOR SHARE RETURNING id",
-	.params = 1,
-	.types = (const uint32_t[]){DB_INT8},
+	.params = 2,
+	.types = (const uint32_t[]){DB_INT8, DB_INT2},
 };
 static const struct db_stmt stmt_close = {
 	.name = "pack_close",
@@ -59,7 +59,7 @@ static const struct db_stmt stmt_list_state = {
 
 struct query {
 	const struct db_stmt *stmt;
-	int64_t numbers[3];
+	uint64_t numbers[3];
 	uint64_t *out;
 	size_t limit;
 	size_t *count;
@@ -74,12 +74,7 @@ run(struct db_tx *tx, void *arg, struct err *err)
 	struct db_params p;
 
 	db_params_init(&p);
-	for (unsigned i = 0; i < q->stmt->params; i++) {
-		if (q->stmt->types[i] == DB_INT2)
-			db_add_i16(&p, (int16_t)q->numbers[i]);
-		else
-			db_add_i64(&p, q->numbers[i]);
-	}
+	db_add_numbers(&p, q->stmt, q->numbers);
 	enum rc rc = db_exec(tx, q->stmt, &p, &r, err);
 	if (rc == RC_OK && q->out != NULL) {
 		size_t n = db_rows(r) < q->limit ? db_rows(r) : q->limit;
@@ -94,10 +89,10 @@ run(struct db_tx *tx, void *arg, struct err *err)
 }
 
 enum rc
-db_pack_open(struct db *db, uint64_t repo_id, uint64_t *id, struct err *err)
+db_pack_open(struct db *db, uint64_t repo_id, enum pack_state state, uint64_t *id, struct err *err)
 {
 	size_t count = 0;
-	struct query q = {&stmt_open, {(int64_t)repo_id}, id, 1, &count};
+	struct query q = {&stmt_open, {repo_id, (uint64_t)state}, id, 1, &count};
 
 	enum rc rc = db_run(db, run, &q, err);
 	if (rc == RC_OK && count == 0)
@@ -108,8 +103,7 @@ db_pack_open(struct db *db, uint64_t repo_id, uint64_t *id, struct err *err)
 enum rc
 db_pack_close(struct db *db, uint64_t id, enum pack_state state, uint64_t bytes, struct err *err)
 {
-	struct query q = {
-		&stmt_close, {(int64_t)id, (int64_t)state, (int64_t)bytes}, NULL, 0, NULL};
+	struct query q = {&stmt_close, {id, state, bytes}, NULL, 0, NULL};
 
 	return db_run(db, run, &q, err);
 }
@@ -117,7 +111,7 @@ db_pack_close(struct db *db, uint64_t id, enum pack_state state, uint64_t bytes,
 enum rc
 db_pack_delete(struct db *db, uint64_t id, struct err *err)
 {
-	struct query q = {&stmt_delete, {(int64_t)id}, NULL, 0, NULL};
+	struct query q = {&stmt_delete, {id}, NULL, 0, NULL};
 
 	return db_run(db, run, &q, err);
 }
@@ -133,7 +127,7 @@ db_pack_last_id(struct db *db, uint64_t *id, struct err *err)
 enum rc
 db_pack_reserve_ids(struct db *db, uint64_t id, struct err *err)
 {
-	struct query q = {&stmt_reserve, {(int64_t)id}, NULL, 0, NULL};
+	struct query q = {&stmt_reserve, {id}, NULL, 0, NULL};
 
 	return db_run(db, run, &q, err);
 }
@@ -141,7 +135,7 @@ db_pack_reserve_ids(struct db *db, uint64_t id, struct err *err)
 enum rc
 db_pack_list_open(struct db *db, uint64_t *ids, size_t limit, size_t *count, struct err *err)
 {
-	struct query q = {&stmt_list_open, {(int64_t)limit}, ids, limit, count};
+	struct query q = {&stmt_list_open, {limit}, ids, limit, count};
 
 	return db_run_readonly(db, run, &q, err);
 }
@@ -150,8 +144,7 @@ enum rc
 db_pack_list(struct db *db, uint64_t repo_id, uint64_t after, uint64_t *ids, size_t limit,
 	size_t *count, struct err *err)
 {
-	struct query q = {
-		&stmt_list, {(int64_t)repo_id, (int64_t)after, (int64_t)limit}, ids, limit, count};
+	struct query q = {&stmt_list, {repo_id, after, limit}, ids, limit, count};
 
 	return db_run_readonly(db, run, &q, err);
 }
@@ -160,8 +153,7 @@ enum rc
 db_pack_list_state(struct db *db, enum pack_state state, uint64_t after, uint64_t *ids,
 	size_t limit, size_t *count, struct err *err)
 {
-	struct query q = {&stmt_list_state, {(int64_t)state, (int64_t)after, (int64_t)limit}, ids,
-		limit, count};
+	struct query q = {&stmt_list_state, {state, after, limit}, ids, limit, count};
 
 	return db_run_readonly(db, run, &q, err);
 }

@@ -38,8 +38,10 @@ enum pack_squeeze {
 	PACK_LEFT_ALONE = 2, /* it was looked at, and there is nothing to gain */
 };
 
-/* A new pack of the repository. RC_NOT_FOUND kind "repo-not-found": it was dropped. */
-enum rc db_pack_open(struct db *db, uint64_t repo_id, uint64_t *id, struct err *err);
+/* A new pack of the repository, in state PACK_OPEN or PACK_REWRITING. RC_NOT_FOUND kind
+ * "repo-not-found": it was dropped; from then on it gets no more. */
+enum rc db_pack_open(
+	struct db *db, uint64_t repo_id, enum pack_state state, uint64_t *id, struct err *err);
 /* To state PACK_SEALED or PACK_CLOSED: written no more from now on. */
 enum rc db_pack_close(
 	struct db *db, uint64_t id, enum pack_state state, uint64_t bytes, struct err *err);

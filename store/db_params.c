@@ -138,6 +138,19 @@ db_add_i64(struct db_params *p, int64_t v)
 }
 
 void
+db_add_numbers(struct db_params *p, const struct db_stmt *stmt, const uint64_t *numbers)
+{
+	for (unsigned i = 0; i < stmt->params; i++) {
+		if (stmt->types[i] == DB_INT2)
+			db_add_i16(p, (int16_t)numbers[i]);
+		else if (stmt->types[i] == DB_INT4)
+			db_add_i32(p, (int32_t)numbers[i]);
+		else
+			db_add_i64(p, (int64_t)numbers[i]);
+	}
+}
+
+void
 db_add_text(struct db_params *p, const char *text, size_t len)
 {
 	add_bytes(p, DB_TEXT, text, len);

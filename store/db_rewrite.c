@@ -9,13 +9,6 @@
 #define MOVE_MS_MAX (120u * 1000u) /* of one statement, on a slow disk */
 
 /* FOR SHARE: a drop waits for us, or we see it. */
-static const struct db_stmt stmt_open = {
-	.name = "rewrite_open",
-	.sql = "INSERT INTO pack (repo_id, state) SELECT id, 4 FROM repo WHERE id = $1"
-	       " AND name IS NOT NULL FOR SHARE RETURNING id",
-	.params = 1,
-	.types = (const uint32_t[]){DB_INT8},
-};
 static const struct db_stmt stmt_repo = {
 	.name = "rewrite_repo",
 	.sql = "SELECT 1 FROM repo WHERE id = $1 AND name IS NOT NULL FOR SHARE",
@@ -110,43 +103,6 @@ static enum rc
 repo_gone(struct err *err)
 {
 	return err_set(err, RC_NOT_FOUND, "repo-not-found", "the repository was dropped");
-}
-
-/* ---- a new pack ---- */
-
-struct open_query {
-	uint64_t repo_id;
-	uint64_t id;
-};
-
-static enum rc
-run_open(struct db_tx *tx, void *arg, struct err *err)
-{
-	struct open_query *q = arg;
-	struct db_result *r = NULL;
-	struct db_params p;
-
-	db_params_init(&p);
-	db_add_i64(&p, (int64_t)q->repo_id);
-	enum rc rc = db_exec(tx, &stmt_open, &p, &r, err);
-	if (rc == RC_OK && db_rows(r) == 0)
-		rc = repo_gone(err);
-	else if (rc == RC_OK)
-		q->id = (uint64_t)db_get_i64(r, 0, 0);
-	db_result_free(r);
-	db_params_done(&p);
-	return rc;
-}
-
-enum rc
-db_rewrite_open(struct db *db, uint64_t repo_id, uint64_t *id, struct err *err)
-{
-	struct open_query q = {.repo_id = repo_id};
-
-	enum rc rc = db_run(db, run_open, &q, err);
-	if (rc == RC_OK)
-		*id = q.id;
-	return rc;
 }
 
 /* ---- the transaction ---- */

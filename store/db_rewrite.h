@@ -51,10 +51,6 @@ struct db_rewrite {
 	uint64_t moved; /* rows; the others had moved, were bad or gone */
 };
 
-/* A new pack in state PACK_REWRITING. RC_NOT_FOUND kind "repo-not-found": the repository was
- * dropped; from then on it gets no more. */
-enum rc db_rewrite_open(struct db *db, uint64_t repo_id, uint64_t *id, struct err *err);
-
 /* One transaction: every source is sealed or closed still, the repository is not dropped; the
  * targets become sealed, rows move, rows of bad chunks that have not moved are marked, the sources
  * retire, the totals are added to. Rows are locked in the order every writer of chunk rows keeps,

@@ -73,7 +73,7 @@ open_target(struct rewrite *w, uint64_t frame_bytes, struct err *err)
 
 	if (w->target_count == TARGETS_MAX)
 		return err_set(err, RC_TOO_LARGE, NULL, "too many packs for one rewrite");
-	enum rc rc = db_rewrite_open(w->options.db, w->options.repo_id, &id, err);
+	enum rc rc = db_pack_open(w->options.db, w->options.repo_id, PACK_REWRITING, &id, err);
 	/* a COMMIT whose answer was lost may have made a row, whose id nobody knows */
 	if (rc == RC_UNAVAILABLE)
 		w->may_have_more = true;

@@ -106,7 +106,7 @@ open_pack(struct ingest *in, const struct ingest_space *space, struct open_pack 
 	if (p == NULL)
 		return err_set(err, RC_NOMEM, "no-memory", "out of memory");
 	p->space = space;
-	enum rc rc = db_pack_open(in->options.db, space->repo_id, &p->id, err);
+	enum rc rc = db_pack_open(in->options.db, space->repo_id, PACK_OPEN, &p->id, err);
 	if (rc == RC_OK) {
 		struct pack_writer_options options = PACK_WRITER_OPTIONS_INIT;
 		options.direct = in->options.pack_direct;

@@ -241,7 +241,7 @@ make(struct maker *m, unsigned repo, const struct maker_frame *frames, size_t co
 
 	maker_uuid(repo, uuid);
 	options.bytes_max = PACK_BYTES;
-	OK(db_pack_open(m->fx->db, repo, &id, &err));
+	OK(db_pack_open(m->fx->db, repo, PACK_OPEN, &id, &err));
 	OK(pack_writer_open(m->dir, id, uuid, &options, &w, &err));
 	for (size_t i = 0; i < count; i++)
 		append(w, repo, &frames[i], &rows);

@@ -187,7 +187,7 @@ new_id(unsigned repo)
 	struct err err = ERR_INIT;
 	uint64_t id = 0;
 
-	assert_ok(db_pack_open(fx.db, repo, &id, &err), err);
+	assert_ok(db_pack_open(fx.db, repo, PACK_OPEN, &id, &err), err);
 	return id;
 }
 
